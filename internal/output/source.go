@@ -1,0 +1,227 @@
+// Copyright The Warden Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package output
+
+import (
+	"errors"
+	"os"
+	"sync"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// MaxLine is the longest line, in bytes, that is handed over in one piece.
+const MaxLine = 64 << 10
+
+// peekSize is more than a line, so that what fills it without a line end is longer
+// than one.
+const peekSize = MaxLine + 4<<10
+
+// batch is what was peeked at once.
+type batch struct {
+	buffer [peekSize]byte
+	n      int
+	// size and staged are the capacities of the pipe and of the staging pipe; full
+	// tells that the latter had no slot for more.
+	size, staged int
+	full         bool
+
+	lines []Line // in buffer
+	used  int    // how many bytes the lines take
+	whole bool   // no line end is left behind them
+}
+
+// batches are held only while there is something to read: a thousand silent
+// processes hold none.
+var batches = sync.Pool{New: func() any { return new(batch) }}
+
+func takeBatch() *batch {
+	b := batches.Get().(*batch)
+	b.n, b.size, b.staged, b.full = 0, 0, 0, false
+	b.lines, b.used, b.whole = b.lines[:0], 0, true
+	return b
+}
+
+func (b *batch) release() { batches.Put(b) }
+
+// cut finds the lines.
+func (b *batch) cut(tail tail, max int, seq uint64) {
+	b.lines, b.used, b.whole = cut(b.lines[:0], b.buffer[:b.n], tail, max, seq, time.Now())
+}
+
+// state is what a source has beyond the bytes that are known already.
+type state int
+
+const (
+	stateMore  state = iota // more bytes
+	stateIdle               // none at the moment
+	stateEnded              // none, and no writer is left
+)
+
+// source lets the first bytes of a stream be looked at before they are consumed.
+// Its calls do not wait, and fd is always the stream's descriptor.
+type source interface {
+	// peek returns the first bytes. The first known ones were seen before: they hold no
+	// line end, and leave a writer room. Without more there is no batch, unless there
+	// are known ones and either all is set or the stream has ended. An error is the end.
+	peek(fd, known int, all bool) (*batch, state, error)
+	// makeRoom is called for a batch without a line end, which is then peeked again,
+	// or, if there can be no room for more of the line, split.
+	makeRoom(fd int, b *batch, max int) room
+	// consume takes the first b.used bytes, which may be none, out of the stream, and
+	// returns how many of those that stay are known then. It is called for every batch.
+	consume(fd int, b *batch) (known int, err error)
+	// full reports whether a writer would have to wait.
+	full(fd int) bool
+	// abandon returns how many lines, an unfinished one included, the next reader will
+	// miss.
+	abandon() int
+}
+
+// room is what there is for more of an unfinished line.
+type room int
+
+const (
+	roomThere room = iota // enough, so that more of it will be noticed
+	roomMade              // perhaps: peek again
+	roomNone              // none, and none can be made
+)
+
+// stagingPipes are shared by all readers of this process.
+var stagingPipes = newStagingPool()
+
+// newSource finds out how the stream can be read by trying it.
+func newSource(conn syscall.RawConn) (source, error) {
+	err := stagingPipes.prepare()
+	if errors.Is(err, unix.EMFILE) || errors.Is(err, unix.ENFILE) {
+		return nil, err
+	}
+	if err != nil {
+		return &memorySource{}, nil
+	}
+	source := pipeSource{stagingPipes}
+	controlErr := conn.Control(func(fd uintptr) {
+		var b *batch
+		if b, _, err = source.peek(int(fd), 0, false); b != nil {
+			b.release()
+		}
+	})
+	if controlErr != nil {
+		return nil, controlErr
+	}
+	if err != nil {
+		return &memorySource{}, nil
+	}
+	return source, nil
+}
+
+// pipeSource peeks: it duplicates what is in the pipe into a staging pipe and reads
+// it from there.
+type pipeSource struct{ pool *stagingPool }
+
+func (s pipeSource) peek(fd, known int, all bool) (*batch, state, error) {
+	hungUp := false
+	if known > 0 && !all {
+		waiting, err := unix.IoctlGetUint32(fd, unix.TIOCINQ)
+		if err != nil {
+			return nil, stateEnded, err
+		}
+		if int(waiting) == known {
+			events, err := poll(fd, unix.POLLIN)
+			if err != nil {
+				return nil, stateEnded, err
+			}
+			if hungUp = events&unix.POLLHUP != 0; !hungUp {
+				return nil, stateIdle, nil
+			}
+		}
+	}
+	// The process at the other end may change the size at any time.
+	size, err := unix.FcntlInt(uintptr(fd), unix.F_GETPIPE_SZ, 0)
+	if err != nil {
+		return nil, stateEnded, err
+	}
+	stage := s.pool.take(size)
+	defer s.pool.give(stage)
+	n, full, err := stage.tee(fd, peekSize)
+	switch {
+	case errors.Is(err, unix.EAGAIN):
+		return nil, stateIdle, nil
+	case err != nil:
+		stage.empty(s.pool.null)
+		return nil, stateEnded, err
+	case n == 0:
+		return nil, stateEnded, nil
+	}
+	b := takeBatch()
+	if err := stage.load(b.buffer[:n]); err != nil {
+		stage.empty(s.pool.null)
+		b.release()
+		return nil, stateEnded, err
+	}
+	b.n, b.size, b.staged, b.full = n, size, stage.size, full
+	switch {
+	case n > known || full: // full with no more than is known: this staging pipe is smaller
+		return b, stateMore, nil
+	case hungUp:
+		return b, stateEnded, nil
+	case all:
+		return b, stateIdle, nil
+	default: // somebody else reads this pipe
+		b.release()
+		return nil, stateIdle, nil
+	}
+}
+
+// makeRoom implements source. The staging pipe has as many slots as the pipe, so it
+// is full if the pipe was. A writer that finds no slot waits, and would for ever,
+// since a line is not consumed before it is whole. With a slot left its next write
+// adds bytes, and is noticed.
+func (s pipeSource) makeRoom(fd int, b *batch, max int) room {
+	size, err := unix.FcntlInt(uintptr(fd), unix.F_GETPIPE_SZ, 0)
+	switch {
+	case err != nil:
+		return roomNone
+	case size != b.size:
+		b.full = true // for all that is known
+		return roomMade
+	case !b.full:
+		return roomThere
+	case b.staged < size || size >= 2*max:
+		return roomNone
+	}
+	// Ordinary users may be refused, see pipe(7).
+	if _, err := unix.FcntlInt(uintptr(fd), unix.F_SETPIPE_SZ, 2*size); err != nil {
+		return roomNone
+	}
+	return roomMade
+}
+
+func (s pipeSource) consume(fd int, b *batch) (known int, err error) {
+	if b.whole && !b.full {
+		known = b.n - b.used
+	}
+	return known, consume(fd, s.pool.null, b.used)
+}
+
+func (s pipeSource) full(fd int) bool {
+	size, sizeErr := unix.FcntlInt(uintptr(fd), unix.F_GETPIPE_SZ, 0)
+	waiting, err := unix.IoctlGetUint32(fd, unix.TIOCINQ)
+	if sizeErr != nil || err != nil {
+		return false
+	}
+	if int(waiting) > size-os.Getpagesize() {
+		return true
+	}
+	// The slots may have run out with fewer bytes.
+	stage := s.pool.take(size)
+	defer s.pool.give(stage)
+	_, full, err := stage.tee(fd, size)
+	stage.empty(s.pool.null)
+	return err == nil && full && stage.size == size
+}
+
+func (s pipeSource) abandon() int { return 0 }
