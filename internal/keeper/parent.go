@@ -1,0 +1,264 @@
+// Copyright The Warden Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package keeper
+
+import (
+	"errors"
+	"runtime"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+)
+
+// ErrClosed is returned by Spawn after Close.
+var ErrClosed = errors.New("the spawner is closed")
+
+// parent is the parent of the processes: what InProcess and the keeper process have
+// in common.
+type parent struct {
+	// notify is told what happens, for one run one call after the other.
+	notify func(...Event)
+	system system
+	// mark is what RunIDVariable begins with in the environment of every process; ""
+	// leaves it alone.
+	mark   string
+	null   int // /dev/null, read and write
+	deaths *deaths
+
+	mu     sync.Mutex
+	closed bool            // guarded by mu
+	runs   map[runKey]*run // guarded by mu; from registration to Gone
+	live   sync.WaitGroup  // one for each of runs that is not unkillable
+
+	// forking is held from before a clone until its PID is in known: so who holds it
+	// can tell a child that is waited for from an orphan that was adopted.
+	forking sync.Mutex
+	known   sync.Map // PID -> *run, until it is reaped
+	// passed: adopted orphans may be waiting behind the zombie of a known child.
+	passed atomic.Bool
+	// closeHelper ends the helper; nil if none is used.
+	closeHelper func()
+	// onPassed is called when such a child has been reaped; nil if nobody reaps orphans.
+	onPassed func()
+}
+
+type runKey struct {
+	id  string
+	run uint64
+}
+
+// process is a process that has executed its program.
+type process struct {
+	pid        int
+	startTicks uint64
+	at         time.Time
+	mono       time.Duration
+	// read are the read ends of its pipes, non-blocking, noFD where there is none:
+	// stdout, stderr, notify.
+	read [3]int
+}
+
+// newParent returns a parent that tells notify what happens. It must be closed.
+func newParent(system system, notify func(...Event)) (*parent, error) {
+	// Whoever started this process may have left descriptors open that no supervised
+	// process should get. Descriptors that Go opens are close-on-exec already.
+	if err := markCloseOnExec(3); err != nil {
+		return nil, errorf("mark inherited descriptors close-on-exec: %w", err)
+	}
+	null, err := syscall.Open("/dev/null", syscall.O_RDWR|syscall.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, errorf("open /dev/null: %w", err)
+	}
+	deaths, err := newDeaths()
+	if err != nil {
+		_ = syscall.Close(null)
+		return nil, errorf("wait for processes: %w", err)
+	}
+	return &parent{notify: notify, system: system, null: null, deaths: deaths, runs: map[runKey]*run{}}, nil
+}
+
+// register makes a run known by its name before anything is opened for it, so that
+// close either waits for it or forbids it, and a stop finds it. Its start must follow.
+func (p *parent) register(spec Spec) (*run, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		return nil, ErrClosed
+	}
+	key := runKey{spec.ID, spec.Run}
+	if p.runs[key] != nil {
+		return nil, errorf("run %d of %q exists already", key.run, key.id)
+	}
+	r := newRun(p, spec)
+	p.runs[key] = r
+	p.live.Add(1)
+	return r, nil
+}
+
+// start executes the program of a registered run. inherited are what the
+// process's stdout and stderr are with StreamInherit. On an error the run is no more.
+func (p *parent) start(r *run, inherited [2]int) (process, error) {
+	spec := r.spec
+	path, err := lookUp(spec.Argv[0], spec.Env, spec.Dir)
+	if err != nil {
+		r.abandon()
+		return process{}, err
+	}
+	streams, err := p.openStreams(spec, inherited)
+	if err != nil {
+		r.abandon()
+		return process{}, err
+	}
+	defer streams.closeChildEnds()
+	started, err := p.fork(r, path, streams)
+	if err != nil {
+		r.abandon()
+		streams.closeReadEnds()
+		return process{}, err
+	}
+	r.spec.Argv, r.spec.Env = nil, nil // a run may last long, and they may be long too
+	return started, nil
+}
+
+func (p *parent) fork(r *run, path string, streams *streams) (process, error) {
+	p.forking.Lock()
+	defer p.forking.Unlock()
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	unblockSignals()
+	pidfd := -1
+	pid, err := p.system.forkExec(path, r.spec.Argv, &syscall.ProcAttr{
+		Dir:   r.spec.Dir,
+		Env:   p.environment(r.spec),
+		Files: streams.files,
+		Sys:   &syscall.SysProcAttr{Setsid: true, PidFD: &pidfd},
+	})
+	if err != nil {
+		return process{}, spawnError(path, r.spec.Dir, err)
+	}
+	started := process{pid: pid, at: time.Now(), mono: monotonic(), read: streams.read}
+	if started.startTicks, err = r.begin(pid, pidfd); err != nil {
+		return process{}, errorf("watch process %d: %w", pid, err)
+	}
+	return started, nil
+}
+
+// useHelper lets a helper fork when as many descriptors are open.
+func (p *parent) useHelper(threshold int) *helper {
+	h := &helper{
+		system: p.system, threshold: threshold,
+		started: func(pid int) { p.known.Store(pid, (*run)(nil)) },
+		ended:   func(pid int) { p.known.Delete(pid) },
+		lost:    killMarked,
+	}
+	p.system.forkExec = h.forkExec
+	p.closeHelper = h.close
+	return h
+}
+
+// environment is the environment of a run, with its mark.
+func (p *parent) environment(spec Spec) []string {
+	if p.mark == "" {
+		return spec.Env
+	}
+	const prefix = RunIDVariable + "="
+	env := make([]string, 0, len(spec.Env)+1)
+	for _, entry := range spec.Env {
+		if len(entry) < len(prefix) || entry[:len(prefix)] != prefix {
+			env = append(env, entry)
+		}
+	}
+	return append(env, prefix+p.mark+spec.ID+":"+strconv.FormatUint(spec.Run, 10))
+}
+
+func (p *parent) stop(id string, number uint64, by StoppedBy) {
+	if r := p.lookup(id, number); r != nil {
+		r.stop(by)
+	}
+}
+
+func (p *parent) setStop(id string, number uint64, signal syscall.Signal, grace time.Duration) {
+	if r := p.lookup(id, number); r != nil {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		r.stopSignal, r.grace = signal, grace
+	}
+}
+
+func (p *parent) kill(id string, number uint64) {
+	if r := p.lookup(id, number); r != nil {
+		r.kill()
+	}
+}
+
+// close implements Spawner.Close.
+func (p *parent) close() {
+	p.mu.Lock()
+	wasClosed := p.closed
+	p.closed = true
+	runs := make([]*run, 0, len(p.runs))
+	for _, r := range p.runs {
+		runs = append(runs, r)
+	}
+	p.mu.Unlock()
+	for _, r := range runs {
+		r.kill()
+	}
+	p.live.Wait()
+	if wasClosed {
+		return
+	}
+	p.deaths.close()
+	_ = syscall.Close(p.null)
+	if p.closeHelper != nil {
+		p.forking.Lock()
+		defer p.forking.Unlock()
+		p.closeHelper()
+	}
+}
+
+func (p *parent) lookup(id string, number uint64) *run {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.runs[runKey{id, number}]
+}
+
+// unregister forgets a run of which nothing lives.
+func (p *parent) unregister(r *run) {
+	p.mu.Lock()
+	delete(p.runs, runKey{r.spec.ID, r.spec.Run})
+	p.mu.Unlock()
+}
+
+// forget is told that a known child is reaped.
+func (p *parent) forget(r *run) {
+	// Its PID may be another child's by now.
+	p.known.CompareAndDelete(r.pid, r)
+	if p.passed.Swap(false) && p.onPassed != nil {
+		p.onPassed()
+	}
+}
+
+// reapOrphans reaps the zombies that this process has adopted. Known children are
+// left to who waits for them; should orphans be waiting behind one, onPassed is
+// called once it is reaped.
+func (p *parent) reapOrphans() {
+	p.forking.Lock()
+	defer p.forking.Unlock()
+	for {
+		// Set first: the zombie that is found may be reaped by its owner at once.
+		p.passed.Store(true)
+		pid, err := waitID(pAll, 0, wExited|wNoHang|wNoWait)
+		if err != nil || pid == 0 {
+			p.passed.Store(false)
+			return
+		}
+		if _, known := p.known.Load(pid); known {
+			return
+		}
+		_, _ = syscall.Wait4(pid, nil, syscall.WNOHANG, nil)
+	}
+}

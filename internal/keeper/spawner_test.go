@@ -1,0 +1,333 @@
+// Copyright The Warden Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package keeper
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+func TestSpawner_ReportsEveryExitCode(t *testing.T) {
+	eachSpawner(t, func(t *testing.T, spawner makeSpawner) {
+		b := newBench(t, spawner)
+		for code := range 256 {
+			run, _ := b.shell(fmt.Sprintf("exit %d", code))
+			exit := b.await(Died, run).Exit
+			assert.Equal(t, code, exit.Code)
+			assert.Zero(t, exit.Signal)
+			b.await(Gone, run)
+		}
+	})
+}
+
+func TestSpawner_ReportsTheSignalThatEndedAProcess(t *testing.T) {
+	eachSpawner(t, func(t *testing.T, spawner makeSpawner) {
+		b := newBench(t, spawner)
+		for _, signal := range []syscall.Signal{syscall.SIGKILL, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGUSR1} {
+			run, _ := b.shell(fmt.Sprintf("kill -%d $$", signal))
+			exit := b.await(Died, run).Exit
+			assert.Equal(t, signal, exit.Signal)
+			assert.Equal(t, -1, exit.Code)
+		}
+	})
+}
+
+func TestSpawner_GivesTheCPUTimeOfTheWholeRun(t *testing.T) {
+	eachSpawner(t, func(t *testing.T, spawner makeSpawner) {
+		b := newBench(t, spawner)
+		run, _ := b.shell("i=0; while [ $i -lt 200000 ]; do i=$((i+1)); done")
+		exit := b.await(Died, run).Exit
+		assert.Positive(t, exit.User+exit.System)
+		rusage := time.Duration(exit.Usage.Utime.Nano() + exit.Usage.Stime.Nano())
+		assert.InDelta(t, rusage.Seconds(), (exit.User + exit.System).Seconds(), 0.03, "two ticks' worth of rounding")
+	})
+}
+
+func TestSpawner_GivesAProcessItsOwnSessionAndExactlyItsEnvironment(t *testing.T) {
+	eachSpawner(t, func(t *testing.T, spawner makeSpawner) {
+		t.Setenv("LEAKED", "from the spawner")
+		marker := filepath.Join(t.TempDir(), "marker")
+		inherited, err := syscall.Open(marker, syscall.O_CREAT|syscall.O_RDWR, 0o600) // not close-on-exec
+		require.NoError(t, err)
+		defer syscall.Close(inherited)
+		b := newBench(t, spawner)
+		run, started := b.shell(`echo "$(cut -d' ' -f5,6 /proc/$$/stat) $FOO ${LEAKED-unset} $(readlink /proc/$$/fd/0)"; ls -l /proc/$$/fd`,
+			captured, func(s *Spec) { s.Env = append(s.Env, "FOO=bar") })
+		output, err := io.ReadAll(started.Stdout)
+		require.NoError(t, err)
+		require.NoError(t, started.Stdout.Close())
+		b.await(Gone, run)
+		line, descriptors, _ := strings.Cut(string(output), "\n")
+		pid := strconv.Itoa(started.PID)
+		assert.Equal(t, []string{pid, pid, "bar", "unset", "/dev/null"}, strings.Fields(line))
+		assert.NotContains(t, descriptors, marker)
+	})
+}
+
+func TestSpawner_WritesToAPipeBlock(t *testing.T) {
+	eachSpawner(t, func(t *testing.T, spawner makeSpawner) {
+		b := newBench(t, spawner)
+		run, started := b.shell("head -c 300000 /dev/zero", captured)
+		defer started.Stdout.Close()
+		got, err := io.ReadAll(started.Stdout)
+		require.NoError(t, err)
+		assert.Len(t, got, 300000)
+		assert.Zero(t, b.await(Died, run).Exit.Code)
+	})
+}
+
+func TestSpawner_HandsADescriptorForNotificationsOver(t *testing.T) {
+	eachSpawner(t, func(t *testing.T, spawner makeSpawner) {
+		b := newBench(t, spawner)
+		run, started := b.shell("echo up >&5; ls /proc/$$/fd", captured, func(s *Spec) { s.NotifyFD = 5 })
+		assert.Equal(t, "up", firstLine(t, started.Notify))
+		b.await(Gone, run)
+		rest, err := io.ReadAll(started.Stdout)
+		require.NoError(t, err)
+		assert.Equal(t, "0\n1\n2\n5\n", string(rest), "the numbers before it are not used")
+		started.Close()
+	})
+}
+
+func TestSpawner_StopSignalsTheWholeGroup(t *testing.T) {
+	eachSpawner(t, func(t *testing.T, spawner makeSpawner) {
+		b := newBench(t, spawner)
+		run, started := b.shell("sleep 1000 & echo $!; wait", captured)
+		grandchild, err := strconv.Atoi(firstLine(t, started.Stdout))
+		require.NoError(t, err)
+		require.NoError(t, started.Stdout.Close())
+		b.Stop("sh", run)
+		assert.Equal(t, syscall.SIGTERM, b.await(Died, run).Exit.Signal)
+		b.await(Gone, run)
+		assert.False(t, isLiving(grandchild))
+		assert.Equal(t, []EventKind{Died, Gone}, b.kinds(run))
+	})
+}
+
+func TestSpawner_HowARunIsStoppedCanBeChangedWhileItRuns(t *testing.T) {
+	eachSpawner(t, func(t *testing.T, spawner makeSpawner) {
+		b := newBench(t, spawner)
+		run, started := b.shell("trap '' TERM; trap 'exit 3' INT; echo up; while :; do sleep 0.01; done", captured)
+		assert.Equal(t, "up", firstLine(t, started.Stdout))
+		require.NoError(t, started.Stdout.Close())
+		b.SetStop("sh", run+1, syscall.SIGKILL, 0) // of nobody
+		b.SetStop("sh", run, syscall.SIGINT, -1)
+		b.Stop("sh", run)
+		assert.Equal(t, 3, b.await(Died, run).Exit.Code)
+		b.await(Gone, run)
+		assert.Equal(t, []EventKind{Died, Gone}, b.kinds(run))
+	})
+}
+
+func isLiving(pid int) bool {
+	stat, err := readStat(pid)
+	return err == nil && stat.state != 'Z' && stat.state != 'X'
+}
+
+func TestSpawner_StopReachesAProcessThatIsSuspended(t *testing.T) {
+	eachSpawner(t, func(t *testing.T, spawner makeSpawner) {
+		b := newBench(t, spawner)
+		run, started := b.shell("echo up; kill -STOP $$; sleep 1000", captured)
+		firstLine(t, started.Stdout)
+		require.NoError(t, started.Stdout.Close())
+		b.Stop("sh", run)
+		b.await(Gone, run)
+		assert.Equal(t, []EventKind{Died, Gone}, b.kinds(run))
+	})
+}
+
+func TestSpawner_KillsWhatIgnoresItsSignalOnceTheGraceIsOver(t *testing.T) {
+	eachSpawner(t, func(t *testing.T, spawner makeSpawner) {
+		b := newBench(t, spawner)
+		run, started := b.shell("trap '' TERM; echo up; while :; do sleep 1000; done", captured,
+			func(s *Spec) { s.Grace = 50 * time.Millisecond })
+		firstLine(t, started.Stdout)
+		require.NoError(t, started.Stdout.Close())
+		b.Stop("sh", run)
+		assert.Equal(t, syscall.SIGKILL, b.await(Died, run).Exit.Signal)
+		b.await(Gone, run)
+		assert.Equal(t, []EventKind{Killed, Died, Gone}, b.kinds(run))
+	})
+}
+
+func TestSpawner_WithoutAGraceItKillsAtOnce(t *testing.T) {
+	eachSpawner(t, func(t *testing.T, spawner makeSpawner) {
+		b := newBench(t, spawner)
+		run, started := b.shell("trap 'exit 5' TERM; echo up; while :; do sleep 1000; done", captured, func(s *Spec) { s.Grace = 0 })
+		firstLine(t, started.Stdout)
+		started.Close()
+		b.Stop("sh", run)
+		assert.Equal(t, syscall.SIGKILL, b.await(Died, run).Exit.Signal)
+		b.await(Gone, run)
+		assert.Equal(t, []EventKind{Killed, Died, Gone}, b.kinds(run))
+	})
+}
+
+func TestSpawner_AChildThatIsForkedAfterTheSignalIsSignalledToo(t *testing.T) {
+	eachSpawner(t, func(t *testing.T, spawner makeSpawner) {
+		b := newBench(t, spawner)
+		run, started := b.shell("trap 'sleep 1000 & sleep 0.2; exit 0' TERM; echo up; while :; do read x </dev/null; done", captured)
+		firstLine(t, started.Stdout)
+		started.Close()
+		b.Stop("sh", run)
+		b.await(Gone, run)
+		assert.Equal(t, []EventKind{Died, Gone}, b.kinds(run), "it need not be killed")
+	})
+}
+
+func TestSpawner_KillDoesNotWaitForTheGrace(t *testing.T) {
+	eachSpawner(t, func(t *testing.T, spawner makeSpawner) {
+		b := newBench(t, spawner)
+		run, started := b.shell("trap '' TERM; echo up; while :; do sleep 1000; done", captured,
+			func(s *Spec) { s.Grace = -1 })
+		firstLine(t, started.Stdout)
+		require.NoError(t, started.Stdout.Close())
+		b.Stop("sh", run)
+		b.Kill("sh", run)
+		assert.Equal(t, syscall.SIGKILL, b.await(Died, run).Exit.Signal)
+	})
+}
+
+func TestSpawner_StopsWhatSurvivesTheProcessInItsGroup(t *testing.T) {
+	eachSpawner(t, func(t *testing.T, spawner makeSpawner) {
+		b := newBench(t, spawner)
+		up := filepath.Join(t.TempDir(), "up")
+		run, started := b.shell("(trap '' TERM; : > "+up+"; while :; do sleep 1000; done) & "+
+			"while [ ! -e "+up+" ]; do sleep 0.01; done; echo $!; exit 3", captured,
+			func(s *Spec) { s.Grace = 50 * time.Millisecond })
+		survivor, err := strconv.Atoi(firstLine(t, started.Stdout))
+		require.NoError(t, err)
+		assert.Equal(t, 3, b.await(Died, run).Exit.Code)
+		b.await(Gone, run)
+		require.NoError(t, started.Stdout.Close())
+		assert.False(t, isLiving(survivor))
+		assert.Equal(t, []EventKind{Died, Killed, Gone}, b.kinds(run))
+	})
+}
+
+func TestSpawner_CloseLeavesNothingBehind(t *testing.T) {
+	eachSpawner(t, func(t *testing.T, spawner makeSpawner) {
+		b := newBench(t, spawner)
+		var pids []int
+		for range 20 {
+			_, started := b.shell("trap '' TERM; sleep 1000", func(s *Spec) { s.Grace = -1 })
+			pids = append(pids, started.PID)
+		}
+		b.Close()
+		for _, pid := range pids {
+			assert.False(t, alive(pid), "pid %d", pid)
+		}
+		_, err := b.Spawn(Spec{ID: "late", Run: 1, Argv: []string{"/bin/true"}})
+		assert.ErrorIs(t, err, ErrClosed)
+	})
+}
+
+func TestSpawner_LeavesNoDescriptorOpen(t *testing.T) {
+	eachSpawner(t, func(t *testing.T, spawner makeSpawner) {
+		b := newBench(t, spawner)
+		run, started := b.shell("exit 0", captured) // opens what is opened once, such as the poller
+		b.await(Gone, run)
+		require.NoError(t, started.Stdout.Close())
+		_, err := b.Spawn(Spec{ID: "none", Argv: []string{"/nonexistent"}})
+		require.Error(t, err, "and everything that was to be done before is done")
+		before := b.descriptors()
+		for range 20 {
+			run, started := b.shell("exit 0", captured)
+			b.await(Gone, run)
+			require.NoError(t, started.Stdout.Close())
+			_, err := b.Spawn(Spec{ID: "none", Run: run, Argv: []string{"/nonexistent"}, Stdout: StreamPipe, Stderr: StreamPipe})
+			require.Error(t, err)
+		}
+		assert.Eventually(t, func() bool { return b.descriptors() == before }, 20*time.Second, time.Millisecond)
+	})
+}
+
+func TestSpawner_SaysWhatIsMissingWhenAStartFails(t *testing.T) {
+	eachSpawner(t, func(t *testing.T, spawner makeSpawner) {
+		dir := t.TempDir()
+		write := func(name, content string, mode os.FileMode) string {
+			path := filepath.Join(dir, name)
+			require.NoError(t, os.WriteFile(path, []byte(content), mode))
+			return path
+		}
+		tests := []struct {
+			name string
+			spec Spec
+			want string
+		}{
+			{
+				"a name that is in no directory of PATH",
+				Spec{Argv: []string{"nosuch"}, Env: []string{"PATH=/bin:" + dir}},
+				`"nosuch" is in no directory of PATH "/bin:` + dir + `": no such file or directory`,
+			},
+			{
+				"the default PATH is used without one",
+				Spec{Argv: []string{"nosuch"}},
+				`"nosuch" is in no directory of PATH "` + defaultPath + `": no such file or directory`,
+			},
+			{
+				"a file without the right to execute",
+				Spec{Argv: []string{write("plain", "", 0o644)}},
+				`execute "` + dir + `/plain": permission denied`,
+			},
+			{
+				"an interpreter that is missing",
+				Spec{Argv: []string{write("script", "#!/nonexistent\n", 0o755)}},
+				`execute "` + dir + `/script": its interpreter or loader is missing: no such file or directory`,
+			},
+			{
+				"no program at all",
+				Spec{Argv: []string{write("text", "hello\n", 0o755)}},
+				`execute "` + dir + `/text": it is neither a binary for this machine nor a script with a #! line: exec format error`,
+			},
+			{
+				"a working directory that is missing",
+				Spec{Argv: []string{"/bin/true"}, Dir: dir + "/none"},
+				`working directory "` + dir + `/none": no such file or directory`,
+			},
+			{
+				"a working directory that is a file",
+				Spec{Argv: []string{"/bin/true"}, Dir: dir + "/plain"},
+				`working directory "` + dir + `/plain": not a directory`,
+			},
+		}
+		b := newBench(t, spawner)
+		for i, tt := range tests {
+			t.Run(tt.name, func(t *testing.T) {
+				tt.spec.ID, tt.spec.Run = "bad", uint64(i)
+				_, err := b.Spawn(tt.spec)
+				assert.EqualError(t, err, tt.want)
+			})
+		}
+	})
+}
+
+func TestSpawner_LooksARelativeProgramUpInTheWorkingDirectory(t *testing.T) {
+	eachSpawner(t, func(t *testing.T, spawner makeSpawner) {
+		dir := t.TempDir()
+		require.NoError(t, os.Mkdir(filepath.Join(dir, "bin"), 0o755))
+		require.NoError(t, os.WriteFile(filepath.Join(dir, "bin", "seven"), []byte("#!/bin/sh\nexit 7\n"), 0o755))
+		b := newBench(t, spawner)
+		for i, spec := range []Spec{
+			{Argv: []string{"./bin/seven"}, Dir: dir},
+			{Argv: []string{"seven"}, Dir: dir, Env: []string{"PATH=bin"}},
+			{Argv: []string{"seven"}, Env: []string{"PATH=/nonexistent:" + dir + "/bin"}},
+		} {
+			spec.ID, spec.Run = "seven", uint64(i)
+			_, err := b.Spawn(spec)
+			require.NoError(t, err)
+			assert.Equal(t, 7, b.await(Died, uint64(i)).Exit.Code)
+		}
+	})
+}
