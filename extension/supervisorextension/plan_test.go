@@ -1,0 +1,126 @@
+// Copyright The Warden Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package supervisorextension
+
+import (
+	"reflect"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"go.opentelemetry.io/collector/config/configopaque"
+)
+
+// full has a value of its own in every field.
+func full() ChildConfig {
+	c := newDefaultProcess()
+	c.Name, c.Restart, c.Significant = "web-1", RestartTransient, true
+	c.Backoff = Backoff{time.Second, 3, time.Hour, 0.5, time.Minute}
+	*c.Process = ProcessConfig{
+		Command:            []string{"web", "--listen"},
+		Success:            SuccessList{Codes: []int{0, 3}, Signals: []syscall.Signal{syscall.SIGINT}},
+		Autostart:          true,
+		Environment:        map[string]configopaque.String{"TOKEN": "secret"},
+		EnvironmentFiles:   []string{"a.env"},
+		InheritEnvironment: InheritEnvironment{Names: []string{"HOME"}},
+		WorkingDirectory:   "/srv",
+		StartTimeout:       time.Second,
+		Readiness: &Readiness{
+			HTTP:     &HTTPCheck{Endpoint: "http://localhost:1/ready", Headers: map[string]configopaque.String{"Authorization": "Bearer r"}},
+			Interval: time.Second, Timeout: time.Second,
+		},
+		Liveness: &Liveness{
+			HTTP:     &HTTPCheck{Endpoint: "http://localhost:1/alive", Headers: map[string]configopaque.String{"Authorization": "Bearer l"}},
+			Interval: time.Second, Timeout: time.Second, FailureThreshold: 2, InitialDelay: time.Second,
+		},
+		Stop:      StopConfig{Signal: syscall.SIGQUIT, Timeout: -time.Second},
+		Output:    OutputConfig{Stdout: OutputCapture, Stderr: OutputStdout},
+		instances: 3, instance: 2,
+	}
+	return c
+}
+
+func TestStored_AChildIsReadAsItWasWritten(t *testing.T) {
+	c := full()
+	for _, field := range reflect.VisibleFields(reflect.TypeFor[ProcessConfig]()) {
+		if field.IsExported() && field.Name != "Template" { // a template is another kind of child
+			assert.False(t, reflect.ValueOf(*c.Process).FieldByIndex(field.Index).IsZero(), "the test leaves %s empty", field.Name)
+		}
+	}
+	got, err := decodeChild(encodeChild(&c))
+	require.NoError(t, err)
+	assert.Equal(t, &c, got)
+
+	below := newDefaultSupervisor()
+	below.Children = []ChildConfig{c}
+	s := newDefaultChild()
+	s.Name, s.Supervisor = "below", &below
+	got, err = decodeChild(encodeChild(&s))
+	require.NoError(t, err)
+	s.Supervisor.Children = nil // they are stored each for itself
+	assert.Equal(t, &s, got)
+
+	_, err = decodeChild([]byte("{"))
+	assert.Error(t, err)
+}
+
+func TestChangedKeys_SayWhatDiffersAndWhetherTheProcessHasToBeReplaced(t *testing.T) {
+	for _, tt := range []struct {
+		name    string
+		change  func(*ChildConfig)
+		keys    []string
+		replace bool
+	}{
+		{"nothing", func(*ChildConfig) {}, nil, false},
+		{"command", func(c *ChildConfig) { c.Process.Command = []string{"other"} }, []string{"command"}, true},
+		{"environment", func(c *ChildConfig) { c.Process.Environment = map[string]configopaque.String{"TOKEN": "new"} }, []string{"environment"}, true},
+		{"environment files", func(c *ChildConfig) { c.Process.EnvironmentFiles = nil }, []string{"environment_files"}, true},
+		{"inherited environment", func(c *ChildConfig) { c.Process.InheritEnvironment = InheritEnvironment{All: true} }, []string{"inherit_environment"}, true},
+		{"directory", func(c *ChildConfig) { c.Process.WorkingDirectory = "/" }, []string{"working_directory"}, true},
+		{"output", func(c *ChildConfig) { c.Process.Output.Stderr = OutputNull }, []string{"output"}, true},
+		{"stop", func(c *ChildConfig) { c.Process.Stop.Signal = syscall.SIGINT }, []string{"stop"}, false},
+		{"restart", func(c *ChildConfig) { c.Restart = RestartPermanent }, []string{"restart"}, false},
+		{"back-off", func(c *ChildConfig) { c.Backoff.Jitter = 0 }, []string{"backoff"}, false},
+		{"significant", func(c *ChildConfig) { c.Significant = false }, []string{"significant"}, false},
+		{"success", func(c *ChildConfig) { c.Process.Success.Codes = nil }, []string{"success"}, false},
+		{"start timeout", func(c *ChildConfig) { c.Process.StartTimeout = 0 }, []string{"start_timeout"}, false},
+		{"how it is asked", func(c *ChildConfig) { c.Process.Readiness.HTTP.Endpoint = "http://localhost:2" }, []string{"readiness"}, false},
+		{"no more readiness", func(c *ChildConfig) { c.Process.Readiness = nil }, []string{"readiness"}, false},
+		{"a descriptor to report on", func(c *ChildConfig) { c.Process.Readiness = &Readiness{NotifyFD: 3} }, []string{"readiness"}, true},
+		{"a socket to report on", func(c *ChildConfig) { c.Process.Liveness = &Liveness{Notify: &NotifyCheck{}} }, []string{"liveness"}, true},
+		{"instances", func(c *ChildConfig) { c.Process.instances = 4 }, []string{"instances"}, false},
+		{"two", func(c *ChildConfig) { c.Process.Command, c.Process.Stop.Timeout = []string{"x"}, 0 }, []string{"command", "stop"}, true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			from, to := full(), full()
+			tt.change(&to)
+			keys, replace := changedKeys(&from, &to)
+			assert.Equal(t, tt.keys, keys)
+			assert.Equal(t, tt.replace, replace)
+			back, replaceBack := changedKeys(&to, &from)
+			assert.Equal(t, keys, back)
+			assert.Equal(t, replace, replaceBack)
+		})
+	}
+}
+
+func TestChangedKeys_OfASupervisorAreItsOwn(t *testing.T) {
+	supervisor := func(change func(*SupervisorConfig)) *ChildConfig {
+		c := newDefaultChild()
+		s := newDefaultSupervisor()
+		s.Children = []ChildConfig{full()}
+		change(&s)
+		c.Name, c.Supervisor = "s", &s
+		return &c
+	}
+	same := supervisor(func(*SupervisorConfig) {})
+	keys, _ := changedKeys(same, supervisor(func(s *SupervisorConfig) { s.Children = nil }))
+	assert.Empty(t, keys)
+	keys, _ = changedKeys(same, supervisor(func(s *SupervisorConfig) {
+		s.Strategy, s.Intensity.MaxRestarts = StrategyOneForAll, 1
+	}))
+	assert.Equal(t, []string{"intensity", "strategy"}, keys)
+}
