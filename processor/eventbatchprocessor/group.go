@@ -1,0 +1,165 @@
+// Copyright The Warden Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package eventbatchprocessor
+
+import (
+	"context"
+	"time"
+
+	"go.opentelemetry.io/collector/consumer/consumererror"
+)
+
+// groupState says which list a group is in. Every group is in exactly one state:
+//
+//	idle     nothing held                                 list engine.idle, may be forgotten
+//	booked   items admitted but not yet put               no list
+//	waiting  a batch fills                                list engine.waiting
+//	ready    its turn comes                               list engine.ready
+//	sending  the next consumer has a batch; more may fill no list
+type groupState uint8
+
+const (
+	groupIdle groupState = iota
+	groupBooked
+	groupWaiting
+	groupReady
+	groupSending
+)
+
+// group is the queue of one type of event in one partition. All fields but the first three are guarded by engine.mu.
+type group[T any] struct {
+	part     *partition[T]
+	key      string
+	label    string
+	overflow bool // the group of everything beyond max_groups
+	pinned   bool // never forgotten: the only group, or an overflow group
+
+	links    links[group[T]]
+	state    groupState
+	trigger  trigger // why it became ready
+	held     int     // booked, pending and being sent
+	pending  int     // sum of segments
+	since    time.Time
+	segments []segment[T]
+}
+
+// segment is a run of items in the order they came. Without acknowledgements requests are joined in one segment.
+type segment[T any] struct {
+	data T
+	n    int
+	ack  *ack // nil: nobody waits
+}
+
+// ack joins the outcomes of the batches that a request's items went with. Guarded by engine.mu but for done.
+type ack struct {
+	parts     int // segments without outcome
+	err       error
+	done      chan struct{} // closed when parts has come down to 0
+	followers []*ack        // requests whose items became one batch, of which this is the outcome
+}
+
+func newAck() *ack { return &ack{done: make(chan struct{})} }
+
+// settleLocked records the outcome of one part. A retry of the request may still succeed if any part failed for a
+// passing reason, so such an error wins over a permanent one.
+func (a *ack) settleLocked(err error) {
+	if err != nil && (a.err == nil || consumererror.IsPermanent(a.err) && !consumererror.IsPermanent(err)) {
+		a.err = err
+	}
+	a.parts--
+	if a.parts == 0 {
+		a.resolveLocked()
+	}
+}
+
+func (a *ack) resolveLocked() {
+	close(a.done)
+	for _, f := range a.followers {
+		f.settleLocked(a.err)
+	}
+}
+
+// wait returns the outcome. If ctx ends before, the items may still be delivered.
+func (a *ack) wait(ctx context.Context) error {
+	select {
+	case <-a.done:
+		return a.err
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// putLocked adds n booked items to the group's batch. owned says that data may be kept; otherwise it is emptied.
+func (e *engine[T]) putLocked(g *group[T], data T, n int, a *ack, owned bool) {
+	if g.pending == 0 {
+		g.since = time.Now()
+	}
+	last := len(g.segments) - 1
+	switch {
+	case a == nil && last >= 0 && g.segments[last].ack == nil:
+		e.signal.moveAll(data, g.segments[last].data)
+		g.segments[last].n += n
+	case owned:
+		g.segments = append(g.segments, segment[T]{data, n, a})
+	default:
+		kept := e.signal.create()
+		e.signal.moveAll(data, kept)
+		g.segments = append(g.segments, segment[T]{kept, n, a})
+	}
+	if a != nil {
+		a.parts++
+	}
+	g.pending += n
+	e.scheduleLocked(g)
+}
+
+// takeLocked takes the next batch, the oldest items of the group and at most batchMax.
+func (e *engine[T]) takeLocked(g *group[T]) batch[T] {
+	b := batch[T]{group: g, trigger: g.trigger, since: g.since}
+	want := g.pending
+	if e.batchMax > 0 {
+		want = min(want, e.batchMax)
+	}
+	b.segments, b.n = e.cutLocked(g, want)
+	return b
+}
+
+// cutLocked removes the oldest n pending items.
+func (e *engine[T]) cutLocked(g *group[T], n int) (cut []segment[T], taken int) {
+	whole := 0
+	for whole < len(g.segments) && taken+g.segments[whole].n <= n {
+		taken += g.segments[whole].n
+		whole++
+	}
+	if whole == len(g.segments) {
+		cut, g.segments = g.segments, nil
+	} else {
+		cut = append(cut, g.segments[:whole]...)
+		g.segments = append(g.segments[:0:0], g.segments[whole:]...)
+		if rest := n - taken; rest > 0 {
+			s := &g.segments[0]
+			cut = append(cut, segment[T]{e.signal.split(s.data, rest), rest, s.ack})
+			s.n -= rest
+			if s.ack != nil {
+				s.ack.parts++
+			}
+			taken = n
+		}
+	}
+	g.pending -= taken
+	return cut, taken
+}
+
+// discardLocked drops the oldest n pending items. Those who wait for them get err. The group must not be waiting: an
+// emptied one that is ready is seen by the sender, while one that waits would be sent late when it fills again.
+func (e *engine[T]) discardLocked(g *group[T], n int, err error) int {
+	cut, taken := e.cutLocked(g, n)
+	for _, s := range cut {
+		if s.ack != nil {
+			s.ack.settleLocked(err)
+		}
+	}
+	e.releaseLocked(g, taken)
+	return taken
+}
