@@ -1,0 +1,54 @@
+// Copyright The Warden Authors
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build e2e
+
+package e2e
+
+import (
+	"fmt"
+	"os/exec"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/stretchr/testify/assert"
+)
+
+// ready makes a collector of one of the repository's configurations, with the
+// endpoint set from outside.
+func ready(t *testing.T, config string) *collector {
+	t.Helper()
+	c := &collector{t: t, dir: t.TempDir(), mark: uuid.NewString(), port: freePort(t), ended: make(chan struct{})}
+	c.cmd = exec.Command(binary(t), "--config", "../../"+config, "--set", c.runtimeDirectory())
+	c.cmd.Env = append(c.cmd.Environ(), fmt.Sprintf("WARDEN_PROMETHEUS_ENDPOINT=localhost:%d", c.port))
+	return c
+}
+
+func TestDemo_ShowsEveryKindOfProcessAndEndsOnInterrupt(t *testing.T) {
+	t.Parallel()
+	c := ready(t, "config.yaml")
+	c.start()
+	// The one that crashes does so every 40 s.
+	c.within(40*time.Second+patience, "the whole picture", func() bool {
+		p := c.page()
+		crashes, _ := p.value("process_restarts_total", "module", "flaky", "reason", "exit")
+		ended, _ := p.value("supervisor_process_state", "job", "migrate", "state", "exited")
+		return crashes >= 1 && ended == 1
+	})
+	for _, want := range []string{"clock", "flaky", "migrate", "gateway"} {
+		assert.Contains(t, c.output(), want)
+	}
+	c.signal(syscall.SIGINT)
+	assert.Equal(t, 0, c.wait())
+	c.requireNothingLeft()
+}
+
+func TestMinimal_RunsAndEnds(t *testing.T) {
+	t.Parallel()
+	c := ready(t, "config/minimal.yaml")
+	c.start()
+	c.until("its process", func() bool { return len(c.page().find("process_uptime_seconds")) == 1 })
+	c.stop()
+}
