@@ -342,11 +342,27 @@ func readAll(t *testing.T, j *journal.Journal) ([]journal.Event, uint64) {
 type commits struct {
 	memory
 	all []keeper.Commit
+	err error
 }
 
 func (c *commits) Commit(one keeper.Commit) error {
 	c.all = append(c.all, one)
-	return nil
+	return c.err
+}
+
+func TestCommit_ThatFailsMeansThatTheKeeperIsLostUnlessWeClosedIt(t *testing.T) {
+	for _, tt := range []struct {
+		give error
+		want []any
+	}{
+		{give: keeper.ErrClosed},
+		{give: keeper.ErrLost, want: []any{lost{keeper.ErrLost}}},
+	} {
+		e := &engine{memory: &commits{err: tt.give}, journal: journal.New(1), roster: &roster{}, mailbox: mailbox{wake: make(chan struct{}, 1)}}
+		e.keep("key", []byte("value"))
+		e.settle()
+		assert.Equal(t, tt.want, e.mailbox.take())
+	}
 }
 
 func TestCommit_IsDividedOnlyIfTheKeeperWouldNotTakeIt(t *testing.T) {

@@ -5,6 +5,7 @@ package supervisorextension
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -61,7 +62,8 @@ func (e *engine) settle() {
 		e.step(tree.Start{})
 	}
 	if e.memory != nil {
-		if err := e.commit(e.changes()); err != nil {
+		// ErrClosed is no loss: close has ended everything, and there is nobody to tell.
+		if err := e.commit(e.changes()); err != nil && !errors.Is(err, keeper.ErrClosed) {
 			e.mailbox.post(lost{err})
 		}
 	}

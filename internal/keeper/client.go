@@ -188,11 +188,22 @@ func (c *Client) send(kind uint8, payload []byte, fds ...int) error {
 	if err != nil {
 		return err
 	}
-	err = c.socket.Send(wire.Frame{Kind: kind, Payload: payload, FDs: fds}, sendPatience)
-	if err != nil && !errors.Is(err, wire.ErrTooLong) {
-		err = errorf("%w: %w", ErrLost, err)
+	return c.put(wire.Frame{Kind: kind, Payload: payload, FDs: fds})
+}
+
+// put is send past the look at whether it can be done. The client may be left, or lost,
+// in between.
+func (c *Client) put(frame wire.Frame) error {
+	err := c.socket.Send(frame, sendPatience)
+	if err == nil || errors.Is(err, wire.ErrTooLong) {
+		return err
 	}
-	return err
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.leaving {
+		return ErrClosed
+	}
+	return errorf("%w: %w", ErrLost, err)
 }
 
 // Detach gives the lease back; the runs live on. It returns when the keeper has taken

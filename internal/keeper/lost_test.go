@@ -13,6 +13,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/otelwarden/warden/internal/keeper/wire"
 )
 
 // killedKeeper attaches, starts scripts and kills the keeper.
@@ -190,4 +192,11 @@ func childrenOf(t *testing.T, pid int) []string {
 		}
 	}
 	return children
+}
+
+func TestClient_WhatItsEndOvertakesIsRefusedAndNotLost(t *testing.T) {
+	h := newHost(t)
+	c, _ := attachTo(t, h.directory, ignoreEvents)
+	require.NoError(t, c.Detach())
+	assert.Equal(t, ErrClosed, c.put(wire.Frame{Kind: kindCommit}))
 }

@@ -13,7 +13,8 @@ import (
 	"time"
 )
 
-// ErrClosed is returned by Spawn after Close.
+// ErrClosed is returned by what is asked of a Spawner after Close, and of a Client after
+// Detach.
 var ErrClosed = errors.New("the spawner is closed")
 
 // parent is the parent of the processes: what InProcess and the keeper process have

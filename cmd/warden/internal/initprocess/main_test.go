@@ -5,7 +5,9 @@ package initprocess
 
 import (
 	"os"
+	"os/signal"
 	"path/filepath"
+	"syscall"
 	"testing"
 
 	"go.uber.org/goleak"
@@ -33,6 +35,10 @@ func TestMain(m *testing.M) {
 		case partKeyboard:
 			playKeyboard()
 		}
+	}
+	// nohup has it ignored, and what is started without init would inherit that.
+	if signal.Ignored(syscall.SIGHUP) {
+		signal.Notify(make(chan os.Signal, 1), syscall.SIGHUP)
 	}
 	// What init leaves behind comes here, and stays to be seen even if it is dead.
 	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
