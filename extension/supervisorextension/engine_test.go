@@ -75,8 +75,8 @@ func (k *badKernel) Stop(id string, run uint64) {
 	}
 }
 
-func (k *badKernel) SetStop(id string, _ uint64, signal syscall.Signal, grace time.Duration) {
-	k.call(fmt.Sprintf("stop %s by %v after %v", id, signal, grace))
+func (k *badKernel) SetStop(id string, _ uint64, how keeper.Stop) {
+	k.call(fmt.Sprintf("stop %s by %v after %v", id, how.Signal, how.Grace))
 }
 
 func (k *badKernel) Kill(id string, run uint64) {

@@ -83,8 +83,8 @@ func (e *engine) reconfigure(in *inheritance) {
 	for _, c := range e.roster.all() {
 		before := in.configs[c.reports().id]
 		if c.alive && c.cfg != nil && before != nil && before.Process != nil && before.Process.Stop != c.cfg.Stop {
-			stop := c.cfg.Stop
-			e.later(func() { e.spawner.SetStop(c.id, c.run, stop.Signal, stop.Timeout) })
+			how := keeperStop(c.cfg.Stop)
+			e.later(func() { e.spawner.SetStop(c.id, c.run, how) })
 		}
 	}
 }

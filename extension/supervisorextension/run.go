@@ -87,12 +87,16 @@ func keeperSpec(cfg *ProcessConfig, s *spawned) keeper.Spec {
 		ID: s.id, Run: s.run,
 		Argv: slices.Clone(cfg.Command), Dir: cfg.WorkingDirectory,
 		Stdout: stream[cfg.Output.Stdout], Stderr: stream[cfg.Output.Stderr],
-		StopSignal: cfg.Stop.Signal, Grace: cfg.Stop.Timeout,
+		Stop: keeperStop(cfg.Stop),
 	}
 	if cfg.Readiness != nil {
 		spec.NotifyFD = cfg.Readiness.NotifyFD
 	}
 	return spec
+}
+
+func keeperStop(stop StopConfig) keeper.Stop {
+	return keeper.Stop{Signal: stop.Signal, Grace: stop.Timeout}
 }
 
 func (e *engine) onSpawned(m spawned) {

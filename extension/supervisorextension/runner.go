@@ -71,7 +71,7 @@ func (r *runner) run(ctx context.Context, command, env []string, dir string) (ke
 		return keeper.Exit{}, keeper.ErrClosed
 	}
 	defer r.end(number)
-	spec := keeper.Spec{ID: commandID, Run: number, Argv: command, Env: env, Dir: dir, StopSignal: syscall.SIGKILL}
+	spec := keeper.Spec{ID: commandID, Run: number, Argv: command, Env: env, Dir: dir, Stop: keeper.Stop{Signal: syscall.SIGKILL}}
 	if _, err := r.spawner.Spawn(spec); err != nil {
 		return keeper.Exit{}, err
 	}

@@ -178,10 +178,10 @@ func (c *modelClient) Stop(id string, run uint64) {
 	}
 }
 
-func (c *modelClient) SetStop(id string, run uint64, signal syscall.Signal, grace time.Duration) {
+func (c *modelClient) SetStop(id string, run uint64, how keeper.Stop) {
 	c.keeper.mu.Lock()
 	defer c.keeper.mu.Unlock()
-	c.keeper.stops = append(c.keeper.stops, fmt.Sprintf("%s%d %v %v", id, run, signal, grace))
+	c.keeper.stops = append(c.keeper.stops, fmt.Sprintf("%s%d %v %v", id, run, how.Signal, how.Grace))
 }
 
 func (c *modelClient) Kill(id string, run uint64) { c.Stop(id, run) }

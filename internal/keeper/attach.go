@@ -257,7 +257,7 @@ func (c *Client) adopt(frame wire.Frame) (Run, error) {
 		return Run{}, err
 	}
 	if !m.gone {
-		c.known[m.key] = &knownRun{identity{m.pid, m.startTicks}, m.stopSignal, m.grace}
+		c.known[m.key] = &knownRun{identity{m.pid, m.startTicks}, m.how}
 	}
 	started, err := m.started(frame)
 	if err != nil {

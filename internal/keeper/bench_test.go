@@ -185,7 +185,7 @@ func (b *bench) shell(script string, change ...func(*Spec)) (uint64, Started) {
 	b.runs++
 	spec := Spec{
 		ID: "sh", Run: b.runs, Argv: []string{"sh", "-c", script}, Env: []string{"PATH=/usr/bin:/bin"},
-		StopSignal: syscall.SIGTERM, Grace: 10 * time.Second,
+		Stop: Stop{Signal: syscall.SIGTERM, Grace: 10 * time.Second},
 	}
 	for _, c := range change {
 		c(&spec)

@@ -42,8 +42,7 @@ type Client struct {
 // knownRun is what it takes to end a run without the keeper.
 type knownRun struct {
 	identity
-	stopSignal syscall.Signal
-	grace      time.Duration
+	how Stop
 }
 
 // spawnWaiter waits for the answer to a spawn.
@@ -109,7 +108,7 @@ func (c *Client) expectAnswer(key runKey, spec Spec, result chan spawnResult) (r
 	c.request++
 	c.waiting[c.request] = spawnWaiter{key, result}
 	if c.known[key] == nil {
-		c.known[key] = &knownRun{stopSignal: spec.StopSignal, grace: spec.Grace}
+		c.known[key] = &knownRun{how: spec.Stop}
 	}
 	return c.request, nil
 }
@@ -157,14 +156,14 @@ func duplicates(files []*os.File) (fds []int, err error) {
 func (c *Client) Stop(id string, run uint64) { _ = c.send(kindStop, encodeRef(runKey{id, run})) }
 
 // SetStop implements Spawner.
-func (c *Client) SetStop(id string, run uint64, signal syscall.Signal, grace time.Duration) {
+func (c *Client) SetStop(id string, run uint64, how Stop) {
 	key := runKey{id, run}
 	c.mu.Lock()
 	if known := c.known[key]; known != nil {
-		known.stopSignal, known.grace = signal, grace
+		known.how = how
 	}
 	c.mu.Unlock()
-	_ = c.send(kindSetStop, setStop{key, signal, grace}.encode())
+	_ = c.send(kindSetStop, setStop{key, how}.encode())
 }
 
 // Kill implements Spawner.

@@ -3,11 +3,7 @@
 
 package keeper
 
-import (
-	"os"
-	"syscall"
-	"time"
-)
+import "os"
 
 // InProcess is the Spawner that is itself the parent of the processes: they do
 // not outlive it, and their exits are known only while it lives.
@@ -59,8 +55,8 @@ func pipeFile(fd int) *os.File {
 func (s *InProcess) Stop(id string, run uint64) { s.parent.stop(id, run, StoppedByStop) }
 
 // SetStop implements Spawner.
-func (s *InProcess) SetStop(id string, run uint64, signal syscall.Signal, grace time.Duration) {
-	s.parent.setStop(id, run, signal, grace)
+func (s *InProcess) SetStop(id string, run uint64, how Stop) {
+	s.parent.setStop(id, run, how)
 }
 
 // Kill implements Spawner.

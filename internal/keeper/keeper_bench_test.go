@@ -15,7 +15,7 @@ import (
 // many starts so many processes with two pipes each.
 func many(b *testing.B, c *Client, processes int) {
 	for run := range uint64(processes) {
-		s, err := c.Spawn(Spec{ID: "sleep", Run: run, Argv: []string{"/bin/sleep", "100000"}, Stdout: StreamPipe, Stderr: StreamPipe, StopSignal: syscall.SIGTERM})
+		s, err := c.Spawn(Spec{ID: "sleep", Run: run, Argv: []string{"/bin/sleep", "100000"}, Stdout: StreamPipe, Stderr: StreamPipe, Stop: Stop{Signal: syscall.SIGTERM}})
 		if err != nil {
 			b.Fatal(err)
 		}
@@ -40,7 +40,7 @@ func BenchmarkRestart(b *testing.B) {
 			c, _ := attachB(b, runtimeDirectory(b), func(e Event) { events <- e })
 			b.Cleanup(c.Close)
 			many(b, c, others)
-			spec := Spec{ID: "a", Argv: []string{"/bin/sleep", "100000"}, Stdout: StreamPipe, Stderr: StreamPipe, StopSignal: syscall.SIGTERM}
+			spec := Spec{ID: "a", Argv: []string{"/bin/sleep", "100000"}, Stdout: StreamPipe, Stderr: StreamPipe, Stop: Stop{Signal: syscall.SIGTERM}}
 			s, err := c.Spawn(spec)
 			if err != nil {
 				b.Fatal(err)

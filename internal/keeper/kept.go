@@ -25,9 +25,7 @@ type kept struct {
 	// These are guarded by server.mu.
 
 	order uint64 // of its start
-	// How it is stopped.
-	stopSignal syscall.Signal
-	grace      time.Duration
+	how   Stop   // it is to be stopped
 	// unwanted: who asked for it is gone, and who came after it does not know of it.
 	unwanted bool
 	gone     bool          // nothing of it lives
@@ -90,7 +88,7 @@ func (s *server) keep(m spawn, hold []int) (k *kept, r *run, err error) {
 	s.started++
 	s.starting++
 	k = &kept{
-		key: key, stopSignal: m.spec.StopSignal, grace: m.spec.Grace, held: hold,
+		key: key, how: m.spec.Stop, held: hold,
 		ready: make(chan struct{}), ended: make(chan struct{}), order: s.started, users: 1,
 	}
 	s.runs[key] = k
@@ -149,7 +147,7 @@ func (s *server) sendRun(p *peer, kind uint8, request uint64, k *kept, held bool
 		at: k.process.at, mono: k.process.mono,
 	}
 	s.mu.Lock()
-	m.gone, m.stopSignal, m.grace = k.gone, k.stopSignal, k.grace
+	m.gone, m.how = k.gone, k.how
 	s.mu.Unlock()
 	fds := make([]int, 0, len(k.process.read)+len(k.held))
 	for i, fd := range k.process.read {
@@ -167,10 +165,10 @@ func (s *server) sendRun(p *peer, kind uint8, request uint64, k *kept, held bool
 func (s *server) setStop(m setStop) {
 	s.mu.Lock()
 	if k := s.runs[m.key]; k != nil {
-		k.stopSignal, k.grace = m.signal, m.grace
+		k.how = m.how
 	}
 	s.mu.Unlock()
-	s.parent.setStop(m.key.id, m.key.run, m.signal, m.grace)
+	s.parent.setStop(m.key.id, m.key.run, m.how)
 }
 
 // noteLocked keeps in mind what an event says of its run.

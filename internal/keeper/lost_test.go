@@ -37,7 +37,7 @@ func killedKeeper(t *testing.T, directory string, specs ...Spec) (c *Client, sta
 }
 
 func script(text string, change ...func(*Spec)) Spec {
-	spec := Spec{Argv: []string{"sh", "-c", text}, StopSignal: syscall.SIGTERM, Grace: 20 * time.Second, Stdout: StreamPipe}
+	spec := Spec{Argv: []string{"sh", "-c", text}, Stop: Stop{Signal: syscall.SIGTERM, Grace: 20 * time.Second}, Stdout: StreamPipe}
 	for _, c := range change {
 		c(&spec)
 	}
@@ -46,9 +46,9 @@ func script(text string, change ...func(*Spec)) Spec {
 
 func TestSweep_EndsTheRunsOfADeadKeeperAsTheyWantToBe(t *testing.T) {
 	c, started := killedKeeper(t, runtimeDirectory(t),
-		script("trap 'echo bye; exit 0' USR1; echo up; while :; do read x </dev/null; done", func(s *Spec) { s.StopSignal = syscall.SIGUSR1 }),
-		script("trap '' TERM; echo up; while :; do sleep 1000; done", func(s *Spec) { s.Grace = 50 * time.Millisecond }),
-		script("echo up; while :; do sleep 1000; done", func(s *Spec) { s.Grace = 0 }),
+		script("trap 'echo bye; exit 0' USR1; echo up; while :; do read x </dev/null; done", func(s *Spec) { s.Stop.Signal = syscall.SIGUSR1 }),
+		script("trap '' TERM; echo up; while :; do sleep 1000; done", func(s *Spec) { s.Stop.Grace = 50 * time.Millisecond }),
+		script("echo up; while :; do sleep 1000; done", func(s *Spec) { s.Stop.Grace = 0 }),
 		script("env -i sh -c 'echo up; while :; do sleep 1000; done' & wait"),
 		script("setsid sh -c 'echo up; while :; do sleep 1000; done' & wait"),
 		script("echo up; kill -STOP $$; while :; do sleep 1000; done"),
@@ -82,7 +82,7 @@ func TestSweep_SparesAProcessThatHasGotThePIDOfAnother(t *testing.T) {
 	}()
 	stat, err := readStat(pid)
 	require.NoError(t, err)
-	known := map[runKey]*knownRun{{"a", 1}: {identity: identity{pid, stat.startTicks + 1}, stopSignal: syscall.SIGTERM}}
+	known := map[runKey]*knownRun{{"a", 1}: {identity: identity{pid, stat.startTicks + 1}, how: Stop{Signal: syscall.SIGTERM}}}
 	ended, err := newSweep(runtimeDirectory(t), known).run()
 	require.NoError(t, err)
 	assert.Zero(t, ended)

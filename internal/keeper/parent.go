@@ -181,11 +181,11 @@ func (p *parent) stop(id string, number uint64, by StoppedBy) {
 	}
 }
 
-func (p *parent) setStop(id string, number uint64, signal syscall.Signal, grace time.Duration) {
+func (p *parent) setStop(id string, number uint64, how Stop) {
 	if r := p.lookup(id, number); r != nil {
 		r.mu.Lock()
 		defer r.mu.Unlock()
-		r.stopSignal, r.grace = signal, grace
+		r.how = how
 	}
 }
 

@@ -198,21 +198,19 @@ func decodeRef(payload []byte) (runKey, error) {
 
 // setStop changes how a run is stopped.
 type setStop struct {
-	key    runKey
-	signal syscall.Signal
-	grace  time.Duration
+	key runKey
+	how Stop
 }
 
 func (m setStop) encode() []byte {
 	e := wire.Encoder{Buf: encodeRef(m.key)}
-	e.Uint(uint64(m.signal))
-	e.Int(int64(m.grace))
+	m.how.append(&e)
 	return e.Buf
 }
 
 func decodeSetStop(payload []byte) (setStop, error) {
 	d := wire.NewDecoder(payload)
-	m := setStop{key: runKey{d.String(), d.Uint()}, signal: syscall.Signal(d.Byte(maxSignal + 1)), grace: d.Duration()}
+	m := setStop{key: runKey{d.String(), d.Uint()}, how: takeStop(d)}
 	return m, d.Err()
 }
 

@@ -32,8 +32,17 @@ func (m spawn) append(e *wire.Encoder) {
 	e.Uint(uint64(s.Stdout))
 	e.Uint(uint64(s.Stderr))
 	e.Uint(uint64(s.NotifyFD))
-	e.Uint(uint64(s.StopSignal))
+	s.Stop.append(e)
+}
+
+func (s Stop) append(e *wire.Encoder) {
+	e.Uint(uint64(s.Signal))
 	e.Int(int64(s.Grace))
+	e.Uint(uint64(s.Scope))
+}
+
+func takeStop(d *wire.Decoder) Stop {
+	return Stop{Signal: syscall.Signal(d.Byte(maxSignal + 1)), Grace: d.Duration(), Scope: Scope(d.Byte(uint8(ScopeProcess) + 1))}
 }
 
 const (
@@ -49,8 +58,8 @@ func decodeSpawn(payload []byte) (spawn, error) {
 		ID: d.String(), Run: d.Uint(),
 		Argv: d.Strings(), Env: d.Strings(), Dir: d.String(),
 		Stdout: Stream(d.Byte(uint8(StreamJoin))), Stderr: Stream(d.Byte(uint8(StreamJoin) + 1)),
-		NotifyFD:   int(min(d.Uint(), maxNotifyFD+1)),
-		StopSignal: syscall.Signal(d.Byte(maxSignal + 1)), Grace: d.Duration(),
+		NotifyFD: int(min(d.Uint(), maxNotifyFD+1)),
+		Stop:     takeStop(d),
 	}
 	if err := d.Err(); err != nil {
 		return m, err
@@ -67,8 +76,10 @@ func (s Spec) check() error {
 		return errorf("run %d of %q: %d is no descriptor for notifications, it must be from 3 to %d", s.Run, s.ID, s.NotifyFD, maxNotifyFD)
 	case s.Stdout > StreamInherit || s.Stderr > StreamJoin:
 		return errorf("run %d of %q: unknown kind of stream (%d, %d)", s.Run, s.ID, s.Stdout, s.Stderr)
-	case s.StopSignal < 0 || s.StopSignal > maxSignal:
-		return errorf("run %d of %q: %d is no signal, it must be from 1 to %d", s.Run, s.ID, s.StopSignal, maxSignal)
+	case s.Stop.Signal < 0 || s.Stop.Signal > maxSignal:
+		return errorf("run %d of %q: %d is no signal, it must be from 1 to %d", s.Run, s.ID, s.Stop.Signal, maxSignal)
+	case s.Stop.Scope > ScopeProcess:
+		return errorf("run %d of %q: unknown scope %d", s.Run, s.ID, uint8(s.Stop.Scope))
 	case len(s.Hold) > MaxHold:
 		return errorf("run %d of %q: %d descriptors to hold, at most %d", s.Run, s.ID, len(s.Hold), MaxHold)
 	}
@@ -87,8 +98,7 @@ type adopted struct {
 	mono       time.Duration
 	pipes      [3]bool // stdout, stderr, notify
 	gone       bool
-	stopSignal syscall.Signal
-	grace      time.Duration
+	how        Stop
 }
 
 func (m adopted) encode() []byte {
@@ -104,8 +114,7 @@ func (m adopted) encode() []byte {
 		e.Bool(pipe)
 	}
 	e.Bool(m.gone)
-	e.Uint(uint64(m.stopSignal))
-	e.Int(int64(m.grace))
+	m.how.append(&e)
 	return e.Buf
 }
 
@@ -116,7 +125,7 @@ func decodeAdopted(payload []byte) (adopted, error) {
 		pid: int(d.Uint()), startTicks: d.Uint(),
 		at: time.Unix(0, d.Int()), mono: d.Duration(),
 		pipes: [3]bool{d.Bool(), d.Bool(), d.Bool()},
-		gone:  d.Bool(), stopSignal: syscall.Signal(d.Byte(maxSignal + 1)), grace: d.Duration(),
+		gone:  d.Bool(), how: takeStop(d),
 	}
 	return m, d.Err()
 }

@@ -67,7 +67,7 @@ func hold(c *Client, inherit bool) error {
 		run++
 		spec := Spec{
 			ID: "held", Run: run, Argv: []string{"/bin/sh", "-c", lines.Text()}, Env: []string{"PATH=/usr/bin:/bin"},
-			StopSignal: syscall.SIGTERM, Grace: 10 * time.Second,
+			Stop: Stop{Signal: syscall.SIGTERM, Grace: 10 * time.Second},
 		}
 		if inherit {
 			spec.Stdout, spec.Dir = StreamInherit, "below"
@@ -100,7 +100,7 @@ func beBusy(c *Client, state State) error {
 		}
 		started, err := c.Spawn(Spec{
 			ID: "busy", Run: uint64(n), Argv: []string{"/bin/sleep", "1000"},
-			Stdout: StreamPipe, Stderr: StreamPipe, StopSignal: syscall.SIGTERM, Grace: time.Second,
+			Stdout: StreamPipe, Stderr: StreamPipe, Stop: Stop{Signal: syscall.SIGTERM, Grace: time.Second},
 		})
 		if err != nil {
 			return err

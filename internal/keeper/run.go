@@ -29,9 +29,7 @@ type run struct {
 	mu   sync.Mutex
 	over bool      // guarded by mu; nothing of the group lives: its number is not ours any more
 	by   StoppedBy // guarded by mu
-	// How it is stopped; guarded by mu.
-	stopSignal syscall.Signal
-	grace      time.Duration
+	how  Stop      // guarded by mu
 
 	asked atomic.Bool // the stop signal is sent
 
@@ -51,8 +49,7 @@ func newRun(p *parent, spec Spec) *run {
 		parent: p,
 		spec:   spec,
 
-		stopSignal: spec.StopSignal,
-		grace:      spec.Grace,
+		how: spec.Stop,
 
 		begun: make(chan struct{}),
 		empty: make(chan struct{}),
@@ -215,7 +212,7 @@ func (r *run) carryOutStop() {
 // askToStop sends the stop signal and waits out the grace; true: KILL is due.
 func (r *run) askToStop() bool {
 	r.mu.Lock()
-	grace := r.grace
+	grace := r.how.Grace
 	r.mu.Unlock()
 	if grace == 0 || isClosed(r.hurry) {
 		return true
@@ -242,7 +239,7 @@ func (r *run) ask() {
 	// First: the process may die before the rest, and then it is askAgain's turn.
 	r.asked.Store(true)
 	r.mu.Lock()
-	stopSignal := r.stopSignal
+	stopSignal := r.how.Signal
 	r.mu.Unlock()
 	r.signal(stopSignal)
 	r.signal(syscall.SIGCONT)

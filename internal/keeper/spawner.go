@@ -5,15 +5,15 @@
 // read ends of their output. It decides nothing: what to start, when and why is
 // the business of its user.
 //
-// A run is one life of one process with everything in its process group. It goes
-// through these steps, each told by an Event, in this order:
+// A run is one life of one process with everything of its Scope. It goes through these
+// steps, each told by an Event, in this order:
 //
 //	Spawn ─▶ Died ─▶ Gone
 //	  └─▶ Killed (its grace was over) ─▶ Unkillable (it outlived KILL)
 //
-// Died: the process itself has ended, its exit is known. Gone: nothing of its
-// group lives any longer; only then may the next run of the same process begin.
-// Whatever survives the process in its group is asked to stop as Stop does.
+// Died: the process itself has ended, its exit is known. Gone: nothing of its scope
+// lives any longer; only then may the next run of the same process begin. Whatever of it
+// survives the process is asked to stop as Spawner.Stop does.
 package keeper
 
 import (
@@ -52,15 +52,42 @@ type Spec struct {
 	// NotifyFD, if not 0, is the number of one more descriptor of the process, at
 	// least 3: the write end of a pipe whose read end Spawn returns.
 	NotifyFD int
-	// StopSignal and Grace are how the run is stopped, by Stop and when something of
-	// it survives the process. Grace 0: KILL at once; negative: no KILL, ever.
-	StopSignal syscall.Signal
-	Grace      time.Duration
+	// Rights are what the process may do and use.
+	Rights Rights
+	// Cgroup is written to files of the run's own cgroup, in this order, before the process
+	// is in it. CgroupOptional: where that is not possible the run starts without.
+	Cgroup         []CgroupSetting
+	CgroupOptional bool
+	// Stop is how the run is stopped, by Spawner.Stop and when something of it survives
+	// the process.
+	Stop Stop
 	// Hold are descriptors of the spawner's side, at most MaxHold, that belong to the
 	// run: its notification socket, say. A keeper keeps duplicates of them as long as the
 	// run and gives them to who adopts it, as Started.Held. InProcess needs none.
 	Hold []*os.File
 }
+
+// Stop is how a run is stopped.
+type Stop struct {
+	Signal syscall.Signal
+	// Grace is the time between Signal and KILL. 0: KILL at once; negative: no KILL, ever.
+	Grace time.Duration
+	Scope Scope
+}
+
+// Scope is what belongs to a run beside the process itself: it is signalled with it,
+// ended after it, and waited for before the run is Gone.
+type Scope uint8
+
+const (
+	// ScopeTree is everything that descends from the process, wherever it has gone. Who
+	// is not the keeper process knows no more than the group.
+	ScopeTree Scope = iota
+	// ScopeGroup is the group of the process.
+	ScopeGroup
+	// ScopeProcess is nothing: the process alone is the run.
+	ScopeProcess
+)
 
 // MaxHold is how many descriptors a keeper holds for one run beside its pipes.
 const MaxHold = 8
@@ -181,9 +208,8 @@ type Spawner interface {
 	// Stop begins to stop a run: its signal and CONT to the group, the grace, KILL.
 	// It does not wait, and does nothing if the run is being stopped or is gone.
 	Stop(id string, run uint64)
-	// SetStop changes how a run is stopped, Spec.StopSignal and Spec.Grace, if that has
-	// not begun.
-	SetStop(id string, run uint64, signal syscall.Signal, grace time.Duration)
+	// SetStop changes how a run is stopped, Spec.Stop, if that has not begun.
+	SetStop(id string, run uint64, how Stop)
 	// Kill sends KILL to the group of a run at once, whatever its grace.
 	Kill(id string, run uint64)
 	// Close kills whatever still lives and returns when all of it is gone, or known to

@@ -121,8 +121,8 @@ func TestSpawner_HowARunIsStoppedCanBeChangedWhileItRuns(t *testing.T) {
 		run, started := b.shell("trap '' TERM; trap 'exit 3' INT; echo up; while :; do sleep 0.01; done", captured)
 		assert.Equal(t, "up", firstLine(t, started.Stdout))
 		require.NoError(t, started.Stdout.Close())
-		b.SetStop("sh", run+1, syscall.SIGKILL, 0) // of nobody
-		b.SetStop("sh", run, syscall.SIGINT, -1)
+		b.SetStop("sh", run+1, Stop{Signal: syscall.SIGKILL}) // of nobody
+		b.SetStop("sh", run, Stop{Signal: syscall.SIGINT, Grace: -1})
 		b.Stop("sh", run)
 		assert.Equal(t, 3, b.await(Died, run).Exit.Code)
 		b.await(Gone, run)
@@ -151,7 +151,7 @@ func TestSpawner_KillsWhatIgnoresItsSignalOnceTheGraceIsOver(t *testing.T) {
 	eachSpawner(t, func(t *testing.T, spawner makeSpawner) {
 		b := newBench(t, spawner)
 		run, started := b.shell("trap '' TERM; echo up; while :; do sleep 1000; done", captured,
-			func(s *Spec) { s.Grace = 50 * time.Millisecond })
+			func(s *Spec) { s.Stop.Grace = 50 * time.Millisecond })
 		firstLine(t, started.Stdout)
 		require.NoError(t, started.Stdout.Close())
 		b.Stop("sh", run)
@@ -164,7 +164,7 @@ func TestSpawner_KillsWhatIgnoresItsSignalOnceTheGraceIsOver(t *testing.T) {
 func TestSpawner_WithoutAGraceItKillsAtOnce(t *testing.T) {
 	eachSpawner(t, func(t *testing.T, spawner makeSpawner) {
 		b := newBench(t, spawner)
-		run, started := b.shell("trap 'exit 5' TERM; echo up; while :; do sleep 1000; done", captured, func(s *Spec) { s.Grace = 0 })
+		run, started := b.shell("trap 'exit 5' TERM; echo up; while :; do sleep 1000; done", captured, func(s *Spec) { s.Stop.Grace = 0 })
 		firstLine(t, started.Stdout)
 		started.Close()
 		b.Stop("sh", run)
@@ -190,7 +190,7 @@ func TestSpawner_KillDoesNotWaitForTheGrace(t *testing.T) {
 	eachSpawner(t, func(t *testing.T, spawner makeSpawner) {
 		b := newBench(t, spawner)
 		run, started := b.shell("trap '' TERM; echo up; while :; do sleep 1000; done", captured,
-			func(s *Spec) { s.Grace = -1 })
+			func(s *Spec) { s.Stop.Grace = -1 })
 		firstLine(t, started.Stdout)
 		require.NoError(t, started.Stdout.Close())
 		b.Stop("sh", run)
@@ -205,7 +205,7 @@ func TestSpawner_StopsWhatSurvivesTheProcessInItsGroup(t *testing.T) {
 		up := filepath.Join(t.TempDir(), "up")
 		run, started := b.shell("(trap '' TERM; : > "+up+"; while :; do sleep 1000; done) & "+
 			"while [ ! -e "+up+" ]; do sleep 0.01; done; echo $!; exit 3", captured,
-			func(s *Spec) { s.Grace = 50 * time.Millisecond })
+			func(s *Spec) { s.Stop.Grace = 50 * time.Millisecond })
 		survivor, err := strconv.Atoi(firstLine(t, started.Stdout))
 		require.NoError(t, err)
 		assert.Equal(t, 3, b.await(Died, run).Exit.Code)
@@ -221,7 +221,7 @@ func TestSpawner_CloseLeavesNothingBehind(t *testing.T) {
 		b := newBench(t, spawner)
 		var pids []int
 		for range 20 {
-			_, started := b.shell("trap '' TERM; sleep 1000", func(s *Spec) { s.Grace = -1 })
+			_, started := b.shell("trap '' TERM; sleep 1000", func(s *Spec) { s.Stop.Grace = -1 })
 			pids = append(pids, started.PID)
 		}
 		b.Close()

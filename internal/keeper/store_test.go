@@ -135,7 +135,7 @@ func TestProtocol_EveryMessageIsTakenAsItWasPut(t *testing.T) {
 	at := time.Unix(0, 1234567890123456789)
 	spec := Spec{
 		ID: "a.b", Run: 1 << 60, Argv: []string{"x", ""}, Env: []string{"A=b"}, Dir: "/d", Stdout: StreamPipe, Stderr: StreamJoin,
-		NotifyFD: 9, StopSignal: syscall.SIGUSR1, Grace: -1,
+		NotifyFD: 9, Stop: Stop{Signal: syscall.SIGUSR1, Grace: -1},
 	}
 	m := spawn{request: 7, spec: spec, holds: 2, inherits: true}
 	var e wire.Encoder
@@ -146,7 +146,7 @@ func TestProtocol_EveryMessageIsTakenAsItWasPut(t *testing.T) {
 
 	a := adopted{
 		request: 3, key: runKey{"a", 4}, pid: 5, startTicks: 6, at: at, mono: time.Hour, pipes: [3]bool{true, false, true},
-		gone: true, stopSignal: syscall.SIGHUP, grace: time.Minute,
+		gone: true, how: Stop{Signal: syscall.SIGHUP, Grace: time.Minute},
 	}
 	gotAdopted, err := decodeAdopted(a.encode())
 	require.NoError(t, err)
@@ -196,7 +196,7 @@ func TestProtocol_EveryMessageIsTakenAsItWasPut(t *testing.T) {
 }
 
 func TestSpecCheck_RefusesWhatWouldMisbehave(t *testing.T) {
-	good := Spec{Argv: []string{"x"}, Stderr: StreamJoin, NotifyFD: 3, StopSignal: 64}
+	good := Spec{Argv: []string{"x"}, Stderr: StreamJoin, NotifyFD: 3, Stop: Stop{Signal: 64}}
 	assert.NoError(t, good.check())
 	for name, spoil := range map[string]func(*Spec){
 		"no command":            func(s *Spec) { s.Argv = nil },
@@ -205,8 +205,8 @@ func TestSpecCheck_RefusesWhatWouldMisbehave(t *testing.T) {
 		"a huge descriptor":     func(s *Spec) { s.NotifyFD = maxNotifyFD + 1 },
 		"stdout joins":          func(s *Spec) { s.Stdout = StreamJoin },
 		"an unknown stream":     func(s *Spec) { s.Stderr = StreamJoin + 1 },
-		"an unknown signal":     func(s *Spec) { s.StopSignal = 65 },
-		"a negative signal":     func(s *Spec) { s.StopSignal = -1 },
+		"an unknown signal":     func(s *Spec) { s.Stop.Signal = 65 },
+		"a negative signal":     func(s *Spec) { s.Stop.Signal = -1 },
 		"too much to hold":      func(s *Spec) { s.Hold = make([]*os.File, MaxHold+1) },
 	} {
 		bad := good

@@ -94,7 +94,7 @@ func TestKeeper_KeepsTheOutputAndTheExitOfARunThatEndsWithoutAClient(t *testing.
 	held, other := socketPair(t)
 	started, err := c.Spawn(Spec{
 		ID: "a", Run: 7, Argv: []string{"sh", "-c", "read x; echo last words; exit 9"}, Stdout: StreamPipe, Stderr: StreamJoin,
-		NotifyFD: 3, StopSignal: syscall.SIGTERM, Hold: []*os.File{held},
+		NotifyFD: 3, Stop: Stop{Signal: syscall.SIGTERM}, Hold: []*os.File{held},
 	})
 	require.NoError(t, err)
 	assert.Nil(t, started.Held)

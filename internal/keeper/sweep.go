@@ -43,8 +43,8 @@ func (s *sweep) run() (ended int, err error) {
 	}
 	for key, members := range living {
 		ended += len(members)
-		if how := s.how(key); how.grace != 0 {
-			s.signal(key, members, how.stopSignal, syscall.SIGCONT)
+		if how := s.how(key); how.Grace != 0 {
+			s.signal(key, members, how.Signal, syscall.SIGCONT)
 		}
 	}
 	const shortest, longest = 5 * time.Millisecond, 200 * time.Millisecond
@@ -80,12 +80,12 @@ func (s *sweep) look() (map[runKey][]identity, error) {
 }
 
 // how a run is to be ended.
-func (s *sweep) how(key runKey) knownRun {
-	how := knownRun{stopSignal: syscall.SIGTERM, grace: leftoverGrace}
+func (s *sweep) how(key runKey) Stop {
+	how := Stop{Signal: syscall.SIGTERM, Grace: leftoverGrace}
 	if known := s.known[key]; known != nil {
-		how = *known
-		if how.grace < 0 {
-			how.grace = leftoverGrace
+		how = known.how
+		if how.Grace < 0 {
+			how.Grace = leftoverGrace
 		}
 	}
 	return how
@@ -96,7 +96,7 @@ func (s *sweep) how(key runKey) knownRun {
 func (s *sweep) kill(living map[runKey][]identity) (hopeless bool) {
 	hopeless = true
 	for key, members := range living {
-		if time.Since(s.begun) < s.how(key).grace {
+		if time.Since(s.begun) < s.how(key).Grace {
 			hopeless = false
 			continue
 		}
