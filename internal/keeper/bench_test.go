@@ -86,7 +86,12 @@ func eachSpawner(t *testing.T, story func(t *testing.T, spawner makeSpawner)) {
 func runtimeDirectory(t testing.TB) string {
 	path, err := canonical(filepath.Join(t.TempDir(), "run"))
 	require.NoError(t, err)
-	t.Cleanup(func() { endKeeper(t, path) })
+	t.Cleanup(func() {
+		endKeeper(t, path)
+		if base, err := cgroupBase(path); err == nil {
+			_ = (&cgroup{base}).remove() // a keeper that is killed leaves it
+		}
+	})
 	return path
 }
 

@@ -93,6 +93,7 @@ type streams struct {
 	files     []uintptr
 	read      [3]int // as in process
 	childEnds []int
+	owner     *syscall.Credential // whose the pipes are to be; nil: the spawner's
 }
 
 // closedFD in streams.files leaves a number unused.
@@ -100,7 +101,7 @@ const closedFD = ^uintptr(0)
 
 func (p *parent) openStreams(spec Spec, inherited [2]int) (*streams, error) {
 	null := uintptr(p.null)
-	s := &streams{parent: p, files: []uintptr{null, closedFD, closedFD}, read: [3]int{noFD, noFD, noFD}}
+	s := &streams{parent: p, files: []uintptr{null, closedFD, closedFD}, read: [3]int{noFD, noFD, noFD}, owner: spec.Rights.Credential.change()}
 	if err := s.openAll(spec, inherited); err != nil {
 		s.closeChildEnds()
 		s.closeReadEnds()
@@ -150,6 +151,11 @@ func (s *streams) pipe(readEnd *int) (writeEnd uintptr, err error) {
 	s.childEnds = append(s.childEnds, ends[1])
 	if err := syscall.SetNonblock(ends[0], true); err != nil {
 		return closedFD, errorf("make a pipe: %w", err)
+	}
+	if s.owner != nil {
+		// So that it can be opened once more, as /dev/stdout. Where that right is missing the
+		// process can still write to what it has.
+		_ = syscall.Fchown(ends[1], int(s.owner.Uid), int(s.owner.Gid))
 	}
 	return uintptr(ends[1]), nil
 }

@@ -8,6 +8,7 @@ import (
 	"os"
 	"runtime"
 	"slices"
+	"strconv"
 	"syscall"
 	"time"
 
@@ -27,6 +28,8 @@ type helper struct {
 	// the environment of a child that may have been forked without its PID being known.
 	started, ended func(pid int)
 	lost           func(environment []string)
+	// home is the cgroup that the helper belongs in, "" where there are none.
+	home func() string
 
 	pid    int // 0: there is none
 	socket *wire.Socket
@@ -39,6 +42,10 @@ type helper struct {
 // helperThreshold is the number of descriptors from which on a fork by the helper,
 // with the way to it and back, takes less time than one without.
 const helperThreshold = 300
+
+// cgroupDetour is how much later it pays off to have the helper fork into a cgroup,
+// which it has to go to and come back from.
+const cgroupDetour = 6
 
 const (
 	helperName = "warden-keeper-helper"
@@ -53,7 +60,11 @@ func (h *helper) forkExec(path string, argv []string, attr *syscall.ProcAttr) (p
 			h.highest = max(h.highest, int(fd))
 		}
 	}
-	if h.highest >= h.threshold {
+	threshold := h.threshold
+	if attr.Sys.UseCgroupFD {
+		threshold *= cgroupDetour
+	}
+	if h.highest >= threshold {
 		if pid, err, ok := h.ask(path, argv, attr); ok {
 			return pid, err
 		}
@@ -75,7 +86,13 @@ func (h *helper) ask(path string, argv []string, attr *syscall.ProcAttr) (pid in
 	e.Strings(argv)
 	e.String(attr.Dir)
 	e.Strings(attr.Env)
-	fds := appendFiles(&e, attr.Files)
+	appendCredential(&e, attr.Sys.Credential)
+	e.String(h.home())
+	files := append(attr.Files[:len(attr.Files):len(attr.Files)], closedFD)
+	if attr.Sys.UseCgroupFD {
+		files[len(attr.Files)] = uintptr(attr.Sys.CgroupFD)
+	}
+	fds := appendFiles(&e, files)
 	frame := wire.Frame{Payload: e.Buf, FDs: fds}
 	if err := h.socket.Send(frame, 0); err != nil {
 		if !errors.Is(err, wire.ErrTooLong) {
@@ -235,15 +252,51 @@ func forkForParent(frame wire.Frame) (pid int, err error) {
 	}
 	d := wire.NewDecoder(frame.Payload)
 	path, argv, dir, env := d.String(), d.Strings(), d.String(), d.Strings()
+	credential, home := takeCredential(d), d.String()
 	files, ok := takeFiles(d, frame.FDs)
-	if !ok {
+	if !ok || len(files) == 0 {
 		return 0, syscall.EBADMSG
+	}
+	files, cgroup := files[:len(files)-1], files[len(files)-1]
+	if cgroup != closedFD {
+		// A clone can not be into a cgroup and for the parent; what is forked from there is.
+		if err := joinCgroup("/proc/self/fd/" + strconv.Itoa(int(cgroup))); err != nil {
+			return 0, err
+		}
+		defer joinCgroup(home)
 	}
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	unblockSignals()
 	return syscall.ForkExec(path, argv, &syscall.ProcAttr{
 		Dir: dir, Env: env, Files: files,
-		Sys: &syscall.SysProcAttr{Setsid: true, Cloneflags: syscall.CLONE_PARENT},
+		Sys: &syscall.SysProcAttr{Setsid: true, Credential: credential, Cloneflags: syscall.CLONE_PARENT},
 	})
+}
+
+// joinCgroup moves this process.
+func joinCgroup(dir string) error { return causeOf(writeFile(dir+"/cgroup.procs", "0")) }
+
+func appendCredential(e *wire.Encoder, c *syscall.Credential) {
+	e.Bool(c != nil)
+	if c == nil {
+		return
+	}
+	e.Uint(uint64(c.Uid))
+	e.Uint(uint64(c.Gid))
+	e.Uint(uint64(len(c.Groups)))
+	for _, g := range c.Groups {
+		e.Uint(uint64(g))
+	}
+}
+
+func takeCredential(d *wire.Decoder) *syscall.Credential {
+	if !d.Bool() {
+		return nil
+	}
+	c := &syscall.Credential{Uid: uint32(d.Uint()), Gid: uint32(d.Uint())}
+	for range d.Count() {
+		c.Groups = append(c.Groups, uint32(d.Uint()))
+	}
+	return c
 }

@@ -5,6 +5,7 @@ package keeper
 
 import (
 	"errors"
+	"os"
 	"runtime"
 	"strconv"
 	"sync"
@@ -28,6 +29,17 @@ type parent struct {
 	mark   string
 	null   int // /dev/null, read and write
 	deaths *deaths
+	// cgroups is where runs have cgroups of their own; nil: nowhere, because of noCgroups.
+	cgroups   *cgroups
+	noCgroups error
+	// manages are the processes, beside this one, that make way for the runs in cgroups.
+	manages func() []int
+	// adopts: this process becomes the parent of what survives a process.
+	adopts bool
+	looks  looks
+
+	strangersMu sync.Mutex
+	strangers   map[identity]struct{} // guarded by strangersMu; told of and alive
 
 	mu     sync.Mutex
 	closed bool            // guarded by mu
@@ -78,7 +90,10 @@ func newParent(system system, notify func(...Event)) (*parent, error) {
 		_ = syscall.Close(null)
 		return nil, errorf("wait for processes: %w", err)
 	}
-	return &parent{notify: notify, system: system, null: null, deaths: deaths, runs: map[runKey]*run{}}, nil
+	return &parent{
+		notify: notify, system: system, null: null, deaths: deaths, runs: map[runKey]*run{},
+		noCgroups: errors.New("only a keeper has cgroups for its runs"), manages: func() []int { return nil },
+	}, nil
 }
 
 // register makes a run known by its name before anything is opened for it, so that
@@ -102,19 +117,13 @@ func (p *parent) register(spec Spec) (*run, error) {
 // start executes the program of a registered run. inherited are what the
 // process's stdout and stderr are with StreamInherit. On an error the run is no more.
 func (p *parent) start(r *run, inherited [2]int) (process, error) {
-	spec := r.spec
-	path, err := lookUp(spec.Argv[0], spec.Env, spec.Dir)
-	if err != nil {
-		r.abandon()
-		return process{}, err
-	}
-	streams, err := p.openStreams(spec, inherited)
+	streams, err := p.openStreams(r.spec, inherited)
 	if err != nil {
 		r.abandon()
 		return process{}, err
 	}
 	defer streams.closeChildEnds()
-	started, err := p.fork(r, path, streams)
+	started, err := p.startIn(r, streams)
 	if err != nil {
 		r.abandon()
 		streams.closeReadEnds()
@@ -124,7 +133,79 @@ func (p *parent) start(r *run, inherited [2]int) (process, error) {
 	return started, nil
 }
 
-func (p *parent) fork(r *run, path string, streams *streams) (process, error) {
+// startIn starts a run in a cgroup of its own, if there is to be one.
+func (p *parent) startIn(r *run, streams *streams) (process, error) {
+	wanted := len(r.spec.Cgroup) > 0
+	if !wanted && r.spec.Stop.Scope != ScopeTree || p.cgroups == nil && (!wanted || r.spec.CgroupOptional) {
+		return p.execute(r, streams, noFD)
+	}
+	if p.cgroups == nil {
+		return process{}, errorf("cgroup: %w", p.noCgroups)
+	}
+	g, fd, err := p.cgroups.make(r.key(), r.spec.Cgroup, p.managed())
+	if err != nil {
+		if wanted && !r.spec.CgroupOptional {
+			return process{}, errorf("cgroup: %w", err)
+		}
+		return p.execute(r, streams, noFD)
+	}
+	defer syscall.Close(fd)
+	r.cgroup = g
+	started, err := p.execute(r, streams, fd)
+	if err != nil && refusesCgroup(err) && (!wanted || r.spec.CgroupOptional) {
+		r.discardCgroup()
+		r.cgroup = nil
+		return p.execute(r, streams, noFD)
+	}
+	return started, err
+}
+
+// managed are the processes that are no run's: this one, its helper, and who uses it.
+func (p *parent) managed() []int {
+	pids := append(p.manages(), os.Getpid())
+	p.known.Range(func(pid, r any) bool {
+		if r == (*run)(nil) {
+			pids = append(pids, pid.(int))
+		}
+		return true
+	})
+	return pids
+}
+
+// refusesCgroup reports whether a start may have failed because of the cgroup that the
+// process was to be born into, and is worth another try without.
+func refusesCgroup(err error) bool {
+	for _, errno := range []syscall.Errno{
+		syscall.ENOSYS, syscall.EINVAL, syscall.EOPNOTSUPP, syscall.EBUSY, syscall.EPERM, syscall.EACCES, syscall.ENODEV,
+	} {
+		if errors.Is(err, errno) {
+			return true
+		}
+	}
+	return false
+}
+
+// execute makes the process and has it execute its program, by itself or, where
+// something is to be set that takes more than a clone, by the exec stub.
+func (p *parent) execute(r *run, streams *streams, cgroup int) (process, error) {
+	if r.spec.Rights.needStub() {
+		return p.forkStub(r, streams, cgroup)
+	}
+	path, err := lookUp(r.spec.Argv[0], r.spec.Env, r.spec.Dir)
+	if err != nil {
+		return process{}, err
+	}
+	credential := r.spec.Rights.Credential.change()
+	started, err := p.fork(r, path, streams, credential, cgroup)
+	if err != nil && credential != nil {
+		// The user may find another program in PATH, and what failed there is known there:
+		// the stub says it exactly.
+		return p.forkStub(r, streams, cgroup)
+	}
+	return started, err
+}
+
+func (p *parent) fork(r *run, path string, streams *streams, credential *syscall.Credential, cgroup int) (process, error) {
 	p.forking.Lock()
 	defer p.forking.Unlock()
 	runtime.LockOSThread()
@@ -135,7 +216,10 @@ func (p *parent) fork(r *run, path string, streams *streams) (process, error) {
 		Dir:   r.spec.Dir,
 		Env:   p.environment(r.spec),
 		Files: streams.files,
-		Sys:   &syscall.SysProcAttr{Setsid: true, PidFD: &pidfd},
+		Sys: &syscall.SysProcAttr{
+			Setsid: true, PidFD: &pidfd, Credential: credential,
+			UseCgroupFD: cgroup != noFD, CgroupFD: max(cgroup, 0),
+		},
 	})
 	if err != nil {
 		return process{}, spawnError(path, r.spec.Dir, err)
@@ -154,6 +238,12 @@ func (p *parent) useHelper(threshold int) *helper {
 		started: func(pid int) { p.known.Store(pid, (*run)(nil)) },
 		ended:   func(pid int) { p.known.Delete(pid) },
 		lost:    killMarked,
+		home: func() string {
+			if p.cgroups == nil {
+				return ""
+			}
+			return p.cgroups.home()
+		},
 	}
 	p.system.forkExec = h.forkExec
 	p.closeHelper = h.close
@@ -172,7 +262,12 @@ func (p *parent) environment(spec Spec) []string {
 			env = append(env, entry)
 		}
 	}
-	return append(env, prefix+p.mark+spec.ID+":"+strconv.FormatUint(spec.Run, 10))
+	return append(env, p.markVariable(spec))
+}
+
+// markVariable is RunIDVariable with its value.
+func (p *parent) markVariable(spec Spec) string {
+	return RunIDVariable + "=" + p.mark + spec.ID + ":" + strconv.FormatUint(spec.Run, 10)
 }
 
 func (p *parent) stop(id string, number uint64, by StoppedBy) {

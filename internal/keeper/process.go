@@ -28,6 +28,9 @@ func init() {
 		main = func() int { return keeperMain(os.Args[1]) }
 	case len(os.Args) == 1 && os.Args[0] == helperName:
 		main = helperMain
+	case len(os.Args) == 2 && os.Args[0] == stubName:
+		// On the thread that it executes the program with.
+		syscall.Exit(stubMain(os.Args[1]))
 	default:
 		return
 	}
@@ -56,7 +59,10 @@ const (
 )
 
 // keeperMain is the keeper process. It returns the exit status.
-func keeperMain(path string) int {
+func keeperMain(path string) int { return keep(path, openCgroups) }
+
+// keep is keeperMain with what finds the place for cgroups.
+func keep(path string, openCgroups func(directory string) (*cgroups, error)) int {
 	closeInherited()
 	report := os.NewFile(reportFD, "report")
 	s, err := newServer(path, kernel(), wire.Kernel(), realClock())
@@ -65,8 +71,13 @@ func keeperMain(path string) int {
 		return 1
 	}
 	s.parent.useHelper(helperThreshold)
-	// Where this fails orphans go to PID 1.
-	_ = prctl(prSetChildSubreaper, 1)
+	// Where this fails orphans go to PID 1, and are not known here.
+	s.parent.adopts = os.Getpid() == 1 || prctl(prSetChildSubreaper, 1) == nil
+	s.parent.cgroups, s.parent.noCgroups = openCgroups(path)
+	s.parent.manages = s.manages
+	if s.parent.cgroups != nil {
+		defer s.parent.cgroups.close()
+	}
 	reap := make(chan os.Signal, 1)
 	s.parent.onPassed = func() {
 		select {

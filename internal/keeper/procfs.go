@@ -13,7 +13,9 @@ import (
 // stat is what the keeper needs of /proc/PID/stat.
 type stat struct {
 	state        byte
+	ppid         int
 	pgid         int
+	session      int
 	user, system time.Duration
 	startTicks   uint64
 }
@@ -70,7 +72,9 @@ func parseStat(text []byte) (stat, error) {
 	const tick = time.Second / userHZ
 	s := stat{
 		state:      fields[0][0],
+		ppid:       int(number(4)),
 		pgid:       int(number(5)),
+		session:    int(number(6)),
 		user:       time.Duration(number(14)) * tick,
 		system:     time.Duration(number(15)) * tick,
 		startTicks: number(22),

@@ -29,7 +29,7 @@ func TestParseStat_TakesAnyName(t *testing.T) {
 	for _, name := range []string{"sh", "a b", ") S 9 9 9", "\n)(", ""} {
 		got, err := parseStat([]byte("42 (" + name + ")" + rest))
 		require.NoError(t, err)
-		assert.Equal(t, stat{state: 'S', pgid: 42, user: 1500 * time.Millisecond, system: 250 * time.Millisecond, startTicks: 987654}, got)
+		assert.Equal(t, stat{state: 'S', ppid: 1, pgid: 42, session: 42, user: 1500 * time.Millisecond, system: 250 * time.Millisecond, startTicks: 987654}, got)
 	}
 }
 

@@ -33,6 +33,13 @@ func (m spawn) append(e *wire.Encoder) {
 	e.Uint(uint64(s.Stderr))
 	e.Uint(uint64(s.NotifyFD))
 	s.Stop.append(e)
+	s.Rights.append(e)
+	e.Uint(uint64(len(s.Cgroup)))
+	for _, setting := range s.Cgroup {
+		e.String(setting.File)
+		e.String(setting.Value)
+	}
+	e.Bool(s.CgroupOptional)
 }
 
 func (s Stop) append(e *wire.Encoder) {
@@ -60,7 +67,12 @@ func decodeSpawn(payload []byte) (spawn, error) {
 		Stdout: Stream(d.Byte(uint8(StreamJoin))), Stderr: Stream(d.Byte(uint8(StreamJoin) + 1)),
 		NotifyFD: int(min(d.Uint(), maxNotifyFD+1)),
 		Stop:     takeStop(d),
+		Rights:   takeRights(d),
 	}
+	for range d.Count() {
+		m.spec.Cgroup = append(m.spec.Cgroup, CgroupSetting{d.String(), d.String()})
+	}
+	m.spec.CgroupOptional = d.Bool()
 	if err := d.Err(); err != nil {
 		return m, err
 	}
@@ -83,7 +95,12 @@ func (s Spec) check() error {
 	case len(s.Hold) > MaxHold:
 		return errorf("run %d of %q: %d descriptors to hold, at most %d", s.Run, s.ID, len(s.Hold), MaxHold)
 	}
-	return nil
+	for _, setting := range s.Cgroup {
+		if hasSlash(setting.File) || setting.File == "" || setting.File[0] == '.' {
+			return errorf("run %d of %q: %q is no file of a cgroup", s.Run, s.ID, setting.File)
+		}
+	}
+	return s.Rights.check()
 }
 
 // adopted is a run that the keeper has: the answer to a spawn, and one of the runs that
@@ -152,6 +169,11 @@ func appendEvent(e *wire.Encoder, event *Event) {
 	e.String(event.ID)
 	e.Uint(event.Run)
 	e.Bool(event.Replayed)
+	e.Uint(uint64(len(event.Processes)))
+	for _, p := range event.Processes {
+		e.Uint(uint64(p.PID))
+		e.String(p.Name)
+	}
 	if event.Kind != Died {
 		return
 	}
@@ -177,8 +199,11 @@ func appendEvent(e *wire.Encoder, event *Event) {
 
 func takeEvent(d *wire.Decoder) Event {
 	event := Event{
-		Seq: d.Uint(), Kind: EventKind(d.Byte(uint8(Gone) + 1)),
+		Seq: d.Uint(), Kind: EventKind(d.Byte(uint8(Stranger) + 1)),
 		ID: d.String(), Run: d.Uint(), Replayed: d.Bool(),
+	}
+	for range d.Count() {
+		event.Processes = append(event.Processes, ProcessName{int(d.Uint()), d.String()})
 	}
 	if event.Kind != Died {
 		return event

@@ -10,10 +10,10 @@ import (
 	"time"
 )
 
-// run is one life of one process with its group, from just before the clone until
+// run is one life of one process with its scope, from just before the clone until
 // nothing of it lives. While it runs no goroutine serves it. outlived, if something
-// survives the process, waits for the end of the group; conduct, from the first reason
-// to stop it, sends the signals.
+// survives the process, waits for the end of that; conduct, from the first reason to
+// stop it, sends the signals.
 //
 // The number of the group stays ours for as long as the process is not reaped
 // (its zombie holds the PID) or the group has a member (which pins the number).
@@ -25,19 +25,25 @@ type run struct {
 	spec   Spec
 	pid    int // also the number of the group and the session
 	pidfd  int
+	// cgroup is its own; nil: it has none.
+	cgroup *cgroup
+	// leader is pid, for who may ask before it is set: 0 then.
+	leader atomic.Int32
 
 	mu   sync.Mutex
-	over bool      // guarded by mu; nothing of the group lives: its number is not ours any more
+	dead bool      // guarded by mu; the process itself is reaped
+	over bool      // guarded by mu; nothing of the scope lives: the group's number is not ours any more
 	by   StoppedBy // guarded by mu
 	how  Stop      // guarded by mu
 
-	asked atomic.Bool // the stop signal is sent
+	asked   atomic.Bool // the stop signal is sent
+	killing atomic.Bool // KILL is sent
 
 	telling sync.Mutex
 	gone    bool // guarded by telling; Gone has been told
 
 	begun   chan struct{} // closed by begin: pid is set
-	empty   chan struct{} // closed by vanished: nothing of the group lives
+	empty   chan struct{} // closed by vanished: nothing of the scope lives
 	hurry   chan struct{} // closed by kill: no more grace
 	conduct sync.Once
 	kills   sync.Once
@@ -62,6 +68,7 @@ func newRun(p *parent, spec Spec) *run {
 func (r *run) begin(pid, pidfd int) (startTicks uint64, err error) {
 	r.pid = pid
 	r.pidfd = pidfd
+	r.leader.Store(int32(pid))
 	stat, err := readStat(pid)
 	if err == nil {
 		r.parent.known.Store(pid, r)
@@ -81,25 +88,40 @@ func (r *run) begin(pid, pidfd int) (startTicks uint64, err error) {
 
 // died is called when the process is dead, and tells of it.
 func (r *run) died() {
-	exit, survivors := r.reap()
+	exit, over := r.reap()
 	death := Event{Kind: Died, Exit: exit}
-	if survivors {
+	if over {
+		r.vanished(death)
+	} else {
 		r.tell(death)
 		go r.outlived()
-	} else {
-		r.vanished(death)
 	}
 	_ = syscall.Close(r.pidfd) // late: what waits for the news of the end waits for less
 }
 
-// outlived waits for the end of what survived the process.
+// outlived ends what survived the process, if anything did, and waits for that.
 func (r *run) outlived() {
-	// A child that was being forked while the group was signalled was missed: a
-	// shell holds signals back while it forks.
-	r.askAgain()
-	r.beginStop()
-	r.awaitGroup()
+	members, over := r.remains(false)
+	if !over {
+		// A child that was being forked while the group was signalled was missed: a
+		// shell holds signals back while it forks.
+		r.askAgain()
+		r.beginStop()
+		r.awaitEnd(members)
+	}
 	r.vanished()
+}
+
+// remains says what lives of the scope now that the process is dead, and whether that
+// is nothing. The members are left out where the kernel knows them as one.
+func (r *run) remains(closely bool) (members []identity, over bool) {
+	if !r.sees(r.scope()) {
+		members = r.members()
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.over = len(members) == 0 && !r.survivesLocked(closely)
+	return members, r.over
 }
 
 // vanished tells that nothing of the group lives, after what else there is to tell.
@@ -108,10 +130,19 @@ func (r *run) vanished(events ...Event) {
 	r.parent.unregister(r)
 	r.tell(append(events, Event{Kind: Gone})...)
 	r.release()
+	r.discardCgroup()
+}
+
+// discardCgroup lets go of the cgroup of a run that is over.
+func (r *run) discardCgroup() {
+	if r.cgroup != nil {
+		r.parent.cgroups.discard(r.cgroup)
+	}
 }
 
 // abandon ends a run that never began, or was undone by begin.
 func (r *run) abandon() {
+	r.discardCgroup()
 	r.over = true // not begun: nobody else looks at it yet
 	r.gone = true
 	close(r.empty)
@@ -120,9 +151,9 @@ func (r *run) abandon() {
 	r.release()
 }
 
-// reap reads of the dead process what only its zombie tells, and reaps it; survivors:
-// something of its group still lives.
-func (r *run) reap() (exit Exit, survivors bool) {
+// reap reads of the dead process what only its zombie tells, and reaps it; over:
+// it is seen at once that nothing of its scope lives.
+func (r *run) reap() (exit Exit, over bool) {
 	exit = Exit{PID: r.pid, Code: -1, At: time.Now(), Mono: monotonic(), IO: readIO(r.pid)}
 	if stat, err := readStat(r.pid); err == nil {
 		exit.User, exit.System = stat.user, stat.system
@@ -142,27 +173,53 @@ func (r *run) reap() (exit Exit, survivors bool) {
 		exit.Code = status.ExitStatus()
 	}
 	exit.By = r.by
-	survivors = groupExists(r.pid)
-	r.over = !survivors
-	return exit, survivors
+	r.dead = true
+	r.over = r.sees(r.how.Scope) && !r.survivesLocked(false)
+	return exit, r.over
 }
 
-// awaitGroup returns when nothing of the group lives. There is nothing to wait on
-// for a group, so it looks again and again, at growing intervals.
-func (r *run) awaitGroup() {
+// awaitEnd returns when nothing of the scope lives. There is nothing to wait on for
+// it, so it looks again and again, at growing intervals. What has left the group, and
+// so did not hear the stop signal, is asked one by one, and killed when KILL is due.
+func (r *run) awaitEnd(members []identity) {
 	const shortest, longest = 500 * time.Microsecond, 100 * time.Millisecond
+	heard := map[identity]struct{}{}
 	for pause := shortest; ; pause = min(2*pause, longest) {
-		r.mu.Lock()
-		// Asking the kernel is cheap, but it counts zombies, and where PID 1 does not
-		// reap they stay for ever. So every look that is not cheap by its rarity
-		// counts the living.
-		r.over = !groupExists(r.pid) || pause > 10*time.Millisecond && !groupLives(r.pid)
-		over := r.over
-		r.mu.Unlock()
+		if r.cgroup != nil && r.scope() == ScopeTree {
+			members = r.members()
+		}
+		switch {
+		case r.killing.Load():
+			r.killScope()
+		case r.asked.Load():
+			r.askMembers(members, heard)
+		}
+		time.Sleep(pause)
+		found, over := r.remains(pause > 10*time.Millisecond)
+		if over && !r.sees(r.scope()) {
+			// What forks as it dies can be passed by one look, and not by two.
+			found, over = r.remains(true)
+		}
 		if over {
 			return
 		}
-		time.Sleep(pause)
+		members = found
+	}
+}
+
+// askMembers sends the stop signal to what is not in the group, to each once.
+func (r *run) askMembers(members []identity, heard map[identity]struct{}) {
+	r.mu.Lock()
+	signal := r.how.Signal
+	r.mu.Unlock()
+	for _, member := range members {
+		if _, again := heard[member]; again {
+			continue
+		}
+		heard[member] = struct{}{}
+		if s, err := readStat(member.pid); err == nil && s.pgid != r.pid {
+			member.signal(signal, syscall.SIGCONT)
+		}
 	}
 }
 
@@ -197,8 +254,9 @@ func (r *run) carryOutStop() {
 	if !r.askToStop() {
 		return
 	}
-	r.tell(Event{Kind: Killed})
-	r.signal(syscall.SIGKILL)
+	r.tell(Event{Kind: Killed, Processes: r.survivors()})
+	r.killing.Store(true)
+	r.killScope()
 	unkillable := time.NewTimer(UnkillableAfter)
 	defer unkillable.Stop()
 	select {
@@ -207,6 +265,17 @@ func (r *run) carryOutStop() {
 		r.tell(Event{Kind: Unkillable})
 		r.release()
 	}
+}
+
+// survivors names what is about to be killed though the process itself has ended.
+func (r *run) survivors() []ProcessName {
+	r.mu.Lock()
+	dead := r.dead
+	r.mu.Unlock()
+	if !dead {
+		return nil
+	}
+	return namesOf(r.members())
 }
 
 // askToStop sends the stop signal and waits out the grace; true: KILL is due.
@@ -252,11 +321,18 @@ func (r *run) askAgain() {
 	}
 }
 
-// signal sends to the whole group, unless nothing of it lives.
+// signal sends to the group, or to the process if that is all there is to the run,
+// unless it is over.
 func (r *run) signal(sig syscall.Signal) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if !r.over {
+	switch {
+	case r.over:
+	case r.how.Scope == ScopeProcess:
+		if !r.dead {
+			_ = pidfdSignal(r.pidfd, sig)
+		}
+	default:
 		_ = syscall.Kill(-r.pid, sig)
 	}
 }

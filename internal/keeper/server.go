@@ -331,6 +331,30 @@ func (s *server) commit(c Commit) {
 	}
 }
 
+// manages are the processes that go with this one: the holder, the init process that it
+// runs under, and PID 1, which in a container may be another.
+func (s *server) manages() []int {
+	s.mu.Lock()
+	h := s.holder
+	s.mu.Unlock()
+	pids := []int{1}
+	if h == nil {
+		return pids
+	}
+	pids = append(pids, h.pid)
+	stat, err := readStat(h.pid)
+	if err != nil {
+		return pids
+	}
+	if above := (identity{pid: stat.ppid}); slices.Equal(namesOf([]identity{above}), []ProcessName{{stat.ppid, initName}}) {
+		pids = append(pids, stat.ppid)
+	}
+	return pids
+}
+
+// initName is what the kernel calls the command line, one part of which is the init process.
+const initName = "warden"
+
 // notify files what happens to the runs and tells the holder.
 func (s *server) notify(events ...Event) {
 	s.mu.Lock()

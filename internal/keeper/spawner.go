@@ -126,6 +126,9 @@ const (
 	Unkillable
 	// Gone: nothing of the run lives.
 	Gone
+	// Stranger: a process lives that descends from some run, nobody can tell from which;
+	// Processes has it. It is left alone, and told of once. ID is "", Run 0.
+	Stranger
 )
 
 // UnkillableAfter is how long KILL is given to work.
@@ -137,12 +140,20 @@ type Event struct {
 	ID   string
 	Run  uint64
 	Exit Exit // Died only
+	// Processes are, for Killed after Died, some of those that had survived the process.
+	Processes []ProcessName
 	// Seq numbers the events of a keeper, from 1; Commit acknowledges by it. 0: the
 	// event is of InProcess, there is nothing to acknowledge.
 	Seq uint64
 	// Replayed: the event happened before this client held the keeper's lease. Whether an
 	// earlier holder has seen it is not known.
 	Replayed bool
+}
+
+// ProcessName is a living process and the name that the kernel has for it.
+type ProcessName struct {
+	PID  int
+	Name string
 }
 
 // Exit is how a process ended.

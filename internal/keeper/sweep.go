@@ -6,6 +6,7 @@ package keeper
 import (
 	"bytes"
 	"maps"
+	"path"
 	"slices"
 	"syscall"
 	"time"
@@ -19,24 +20,36 @@ func (c *Client) Sweep() (ended int, err error) {
 	c.mu.Lock()
 	known := maps.Clone(c.known)
 	c.mu.Unlock()
-	return newSweep(c.o.Directory, known).run()
+	s := newSweep(c.o.Directory, known)
+	ended, err = s.run()
+	if s.cgroups != "" {
+		_ = (&cgroup{s.cgroups}).remove()
+	}
+	return ended, err
 }
 
 // sweep ends processes that are not children of this one, or whose keeper is dead. They
-// are those that carry the RunIDVariable of a directory, and the groups of the runs
-// that are known. Nothing tells of the death of all of them, so it looks again and again.
+// are those that carry the RunIDVariable of a directory, those in the cgroups of its
+// runs, and the groups of the runs that are known. Nothing tells of the death of all of them, so it looks again and again.
 type sweep struct {
 	directory string
 	known     map[runKey]*knownRun
 	begun     time.Time
 	killed    map[runKey]time.Time // when KILL was first sent
+	// cgroups is where the runs had theirs, "" if that is nowhere.
+	cgroups string
 }
 
 func newSweep(directory string, known map[runKey]*knownRun) *sweep {
-	return &sweep{directory: directory, known: known, begun: time.Now(), killed: map[runKey]time.Time{}}
+	s := &sweep{directory: directory, known: known, begun: time.Now(), killed: map[runKey]time.Time{}}
+	if base, err := cgroupBase(directory); err == nil {
+		s.cgroups = base
+	}
+	return s
 }
 
 func (s *sweep) run() (ended int, err error) {
+	defer s.eachCgroup(func(_ runKey, g *cgroup) { _ = g.remove() })
 	living, err := s.look()
 	if err != nil {
 		return 0, err
@@ -71,12 +84,33 @@ func (s *sweep) look() (map[runKey][]identity, error) {
 		key := runKey{l.ID, l.Run}
 		living[key] = append(living[key], identity{l.PID, l.StartTicks})
 	}
+	s.eachCgroup(func(key runKey, g *cgroup) {
+		for _, pid := range g.pids() {
+			stat, err := readStat(pid)
+			member := identity{pid, stat.startTicks}
+			if err == nil && stat.living() && !slices.Contains(living[key], member) {
+				living[key] = append(living[key], member)
+			}
+		}
+	})
 	for key, run := range s.known {
 		if run.pid != 0 && !slices.Contains(living[key], run.identity) && run.lives() {
 			living[key] = append(living[key], run.identity)
 		}
 	}
 	return living, nil
+}
+
+// eachCgroup visits the cgroups of runs that were left.
+func (s *sweep) eachCgroup(visit func(key runKey, g *cgroup)) {
+	if s.cgroups == "" {
+		return
+	}
+	(&cgroup{s.cgroups}).eachBelow(func(g *cgroup) {
+		if key, ok := parseCgroupName(path.Base(g.path)); ok {
+			visit(key, g)
+		}
+	})
 }
 
 // how a run is to be ended.

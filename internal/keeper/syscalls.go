@@ -25,6 +25,11 @@ const (
 	wNoHang, wExited, wNoWait        = 1, 4, 0x01000000
 	prSetName                        = 15
 	prSetChildSubreaper              = 36
+	prSetNoNewPrivs                  = 38
+	prCapAmbient                     = 47
+	prCapAmbientClearAll             = 4
+	rlimitNproc                      = 6
+	rlimitMemlock                    = 8
 	closeRangeCloexec                = 4
 	clockMonotonic                   = 1
 	sigSetMask                       = 2
