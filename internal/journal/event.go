@@ -28,9 +28,11 @@ const (
 	ProcessStopping        = "process.stopping"
 	ProcessStopped         = "process.stopped"
 	ProcessKilled          = "process.killed"           // its grace was over
-	ProcessSurvivorsKilled = "process.survivors_killed" // what was left of its group after its end
-	ProcessUnkillable      = "process.unkillable"
-	ProcessAdopted         = "process.adopted" // it outlived a collector, and another one has it now
+	ProcessSurvivorsKilled = "process.survivors_killed" // what was left of its scope after its end
+	// ProcessOrphanUnattributed: a process was left behind, by which it can not be told.
+	ProcessOrphanUnattributed = "process.orphan_unattributed"
+	ProcessUnkillable         = "process.unkillable"
+	ProcessAdopted            = "process.adopted" // it outlived a collector, and another one has it now
 
 	// Supervisor: what happens to a supervisor as a whole.
 	SupervisorStarted = "supervisor.started"
@@ -153,6 +155,7 @@ const (
 	KeyRestartCause  = "supervisor.restart.cause" // id of the sibling whose failure it was
 	KeyStopReason    = "supervisor.stop.reason"
 	KeyErrorMessage  = "error.message"
+	KeyProcesses     = "supervisor.processes"     // those that were left behind: "nginx (12), sh (13)"
 	KeyConfigAction  = "supervisor.config.action" // kept, restarted, started or stopped
 	KeyConfigKeys    = "supervisor.config.keys"   // those that differ, joined by ","
 	// How many children a configuration left, replaced, started and stopped.

@@ -179,7 +179,7 @@ func (c *Client) takeLease(ctx context.Context, fd int) (state State, err error)
 	if g.notice != "" {
 		c.o.Warn(g.notice)
 	}
-	state = State{Fresh: g.fresh, Reload: g.reload, KeeperPID: c.keeper.pid, Values: map[string][]byte{}, JournalFirst: g.journalFirst}
+	state = State{Fresh: g.fresh, Reload: g.reload, Unattended: g.unattended, KeeperPID: c.keeper.pid, Values: map[string][]byte{}, JournalFirst: g.journalFirst}
 	err = c.hearState(&state)
 	return state, err
 }

@@ -166,6 +166,11 @@ func (c *Client) SetStop(id string, run uint64, how Stop) {
 	_ = c.send(kindSetStop, setStop{key, how}.encode())
 }
 
+// Signal implements Spawner.
+func (c *Client) Signal(id string, run uint64, signal syscall.Signal) {
+	_ = c.send(kindSignal, sendSignal{runKey{id, run}, signal}.encode())
+}
+
 // Kill implements Spawner.
 func (c *Client) Kill(id string, run uint64) { _ = c.send(kindKill, encodeRef(runKey{id, run})) }
 

@@ -3,7 +3,10 @@
 
 package keeper
 
-import "os"
+import (
+	"os"
+	"syscall"
+)
 
 // InProcess is the Spawner that is itself the parent of the processes: they do
 // not outlive it, and their exits are known only while it lives.
@@ -57,6 +60,11 @@ func (s *InProcess) Stop(id string, run uint64) { s.parent.stop(id, run, Stopped
 // SetStop implements Spawner.
 func (s *InProcess) SetStop(id string, run uint64, how Stop) {
 	s.parent.setStop(id, run, how)
+}
+
+// Signal implements Spawner.
+func (s *InProcess) Signal(id string, run uint64, signal syscall.Signal) {
+	s.parent.signal(id, run, signal)
 }
 
 // Kill implements Spawner.

@@ -58,7 +58,9 @@ type State struct {
 	// Reload: the last holder was this very process, and detached.
 	Reload    bool
 	KeeperPID int
-	Values    map[string][]byte
+	// Unattended is how long there was no holder that read what the processes say.
+	Unattended time.Duration
+	Values     map[string][]byte
 	// Journal are the records, oldest first; JournalFirst is the number of the first of
 	// them, or of the next one if there is none. The keeper numbers them from 1 in the
 	// order of Commit.

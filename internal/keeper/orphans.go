@@ -13,6 +13,7 @@ import (
 // lease, or with the keeper.
 type orphaned struct {
 	stopTimer func()
+	since     time.Duration // monotonic
 	// over is closed when a client has taken the lease.
 	over chan struct{}
 	// ending: everything is being stopped. Guarded by server.mu.
@@ -25,7 +26,7 @@ func (s *server) orphanLocked(grace time.Duration) {
 	if s.orphaned != nil {
 		return
 	}
-	o := &orphaned{stopTimer: func() {}, over: make(chan struct{})}
+	o := &orphaned{stopTimer: func() {}, since: monotonic(), over: make(chan struct{})}
 	s.orphaned = o
 	if grace >= 0 {
 		o.stopTimer = s.clock.afterFunc(grace, func() { s.endOrphans(o) })
@@ -36,6 +37,7 @@ func (s *server) orphanLocked(grace time.Duration) {
 func (s *server) adoptLocked() {
 	if o := s.orphaned; o != nil {
 		s.orphaned = nil
+		s.unattended = monotonic() - o.since
 		o.stopTimer()
 		close(o.over)
 	}

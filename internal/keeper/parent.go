@@ -278,9 +278,13 @@ func (p *parent) stop(id string, number uint64, by StoppedBy) {
 
 func (p *parent) setStop(id string, number uint64, how Stop) {
 	if r := p.lookup(id, number); r != nil {
-		r.mu.Lock()
-		defer r.mu.Unlock()
-		r.how = how
+		r.setStop(how)
+	}
+}
+
+func (p *parent) signal(id string, number uint64, signal syscall.Signal) {
+	if r := p.lookup(id, number); r != nil {
+		r.signalProcess(signal)
 	}
 }
 

@@ -23,7 +23,7 @@ import (
 // and the keeper carries out what it reads in that order:
 //
 //	spawn    is answered by spawned or notSpawned with the same request number
-//	stop, setStop, kill, commit, pong
+//	stop, setStop, signal, kill, commit, pong
 //	detach   is answered by detached; the lease is given back
 //	dismiss  is answered by dismissed once nothing lives; the keeper leaves
 //
@@ -40,6 +40,7 @@ const (
 	kindDetach
 	kindDismiss
 	kindSetStop
+	kindSignal
 )
 
 const (
@@ -163,6 +164,7 @@ const maxJournal = 1 << 20
 
 type granted struct {
 	fresh, reload bool
+	unattended    time.Duration
 	notice        string // "" for none
 	journalFirst  uint64
 }
@@ -171,6 +173,7 @@ func (m granted) encode() []byte {
 	var e wire.Encoder
 	e.Bool(m.fresh)
 	e.Bool(m.reload)
+	e.Int(int64(m.unattended))
 	e.String(m.notice)
 	e.Uint(m.journalFirst)
 	return e.Buf
@@ -178,7 +181,7 @@ func (m granted) encode() []byte {
 
 func decodeGranted(payload []byte) (granted, error) {
 	d := wire.NewDecoder(payload)
-	m := granted{fresh: d.Bool(), reload: d.Bool(), notice: d.String(), journalFirst: d.Uint()}
+	m := granted{fresh: d.Bool(), reload: d.Bool(), unattended: d.Duration(), notice: d.String(), journalFirst: d.Uint()}
 	return m, d.Err()
 }
 
@@ -211,6 +214,24 @@ func (m setStop) encode() []byte {
 func decodeSetStop(payload []byte) (setStop, error) {
 	d := wire.NewDecoder(payload)
 	m := setStop{key: runKey{d.String(), d.Uint()}, how: takeStop(d)}
+	return m, d.Err()
+}
+
+// sendSignal has a signal sent to the process of a run.
+type sendSignal struct {
+	key    runKey
+	signal syscall.Signal
+}
+
+func (m sendSignal) encode() []byte {
+	e := wire.Encoder{Buf: encodeRef(m.key)}
+	e.Uint(uint64(m.signal))
+	return e.Buf
+}
+
+func decodeSendSignal(payload []byte) (sendSignal, error) {
+	d := wire.NewDecoder(payload)
+	m := sendSignal{key: runKey{d.String(), d.Uint()}, signal: syscall.Signal(d.Byte(maxSignal + 1))}
 	return m, d.Err()
 }
 

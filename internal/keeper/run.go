@@ -212,6 +212,9 @@ func (r *run) askMembers(members []identity, heard map[identity]struct{}) {
 	r.mu.Lock()
 	signal := r.how.Signal
 	r.mu.Unlock()
+	if signal == 0 {
+		return
+	}
 	for _, member := range members {
 		if _, again := heard[member]; again {
 			continue
@@ -227,6 +230,30 @@ func (r *run) askMembers(members []identity, heard map[identity]struct{}) {
 func (r *run) stop(by StoppedBy) {
 	r.setBy(by)
 	r.beginStop()
+}
+
+// setStop changes how the run is stopped, and sends the signal if that is another by
+// now than the one that was sent.
+func (r *run) setStop(how Stop) {
+	r.mu.Lock()
+	another := r.how.Signal != how.Signal
+	r.how = how
+	r.mu.Unlock()
+	if another && r.asked.Load() && !r.killing.Load() {
+		r.ask()
+	}
+}
+
+// signalProcess sends to the process alone.
+func (r *run) signalProcess(signal syscall.Signal) {
+	if !isClosed(r.begun) {
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !r.dead && !r.over {
+		_ = pidfdSignal(r.pidfd, signal)
+	}
 }
 
 // kill ends the run without grace.

@@ -51,6 +51,8 @@ type server struct {
 	held     bool          // guarded by mu; somebody has had the lease
 	grace    time.Duration // guarded by mu; of the last holder
 	orphaned *orphaned     // guarded by mu; nil: a client commands
+	// unattended is how long the last time without one lasted; guarded by mu.
+	unattended time.Duration
 }
 
 // clock is time that a test can make pass.
@@ -185,7 +187,7 @@ func (s *server) handOver(p *peer, want attach, notice string) error {
 	s.store.setLimit(want.journalLimit)
 	fresh := !s.held
 	s.held = true
-	g := granted{fresh: fresh, reload: s.last == p.identity, notice: notice, journalFirst: s.store.first}
+	g := granted{fresh: fresh, reload: s.last == p.identity, unattended: s.unattended, notice: notice, journalFirst: s.store.first}
 	s.last = identity{}
 	runs := s.runsLocked()
 	s.mu.Unlock()
@@ -296,6 +298,12 @@ func (s *server) carryOut(p *peer, frame wire.Frame) error {
 			return err
 		}
 		s.setStop(m)
+	case kindSignal:
+		m, err := decodeSendSignal(frame.Payload)
+		if err != nil {
+			return err
+		}
+		s.parent.signal(m.key.id, m.key.run, m.signal)
 	case kindCommit:
 		return s.commitEncoded(frame.Payload)
 	case kindPong:

@@ -219,8 +219,11 @@ type Spawner interface {
 	// Stop begins to stop a run: its signal and CONT to the group, the grace, KILL.
 	// It does not wait, and does nothing if the run is being stopped or is gone.
 	Stop(id string, run uint64)
-	// SetStop changes how a run is stopped, Spec.Stop, if that has not begun.
+	// SetStop changes how a run is stopped, Spec.Stop. If its stop is under way
+	// and the signal is another now, that is sent; 0 is none.
 	SetStop(id string, run uint64, how Stop)
+	// Signal sends a signal to the process of a run, and to nothing else of it.
+	Signal(id string, run uint64, signal syscall.Signal)
 	// Kill sends KILL to the group of a run at once, whatever its grace.
 	Kill(id string, run uint64)
 	// Close kills whatever still lives and returns when all of it is gone, or known to

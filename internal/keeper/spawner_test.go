@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -127,6 +128,42 @@ func TestSpawner_HowARunIsStoppedCanBeChangedWhileItRuns(t *testing.T) {
 		assert.Equal(t, 3, b.await(Died, run).Exit.Code)
 		b.await(Gone, run)
 		assert.Equal(t, []EventKind{Died, Gone}, b.kinds(run))
+	})
+}
+
+func TestSpawner_AnotherStopSignalIsSentToWhatIsBeingStopped(t *testing.T) {
+	eachSpawner(t, func(t *testing.T, spawner makeSpawner) {
+		b := newBench(t, spawner)
+		run, started := b.shell("trap 'echo term' TERM; trap 'exit 3' INT; echo up; while :; do sleep 0.01; done", captured)
+		defer started.Close()
+		assert.Equal(t, "up", firstLine(t, started.Stdout))
+		b.SetStop("sh", run, Stop{Grace: -1}) // no signal: something else asks it
+		b.Stop("sh", run)
+		b.SetStop("sh", run, Stop{Signal: syscall.SIGTERM, Grace: -1})
+		assert.Equal(t, "term", firstLine(t, started.Stdout))
+		b.SetStop("sh", run, Stop{Signal: syscall.SIGINT, Grace: -1})
+		assert.Equal(t, 3, b.await(Died, run).Exit.Code)
+		b.await(Gone, run)
+	})
+}
+
+func TestSpawner_ASignalReachesTheProcessAlone(t *testing.T) {
+	eachSpawner(t, func(t *testing.T, spawner makeSpawner) {
+		b := newBench(t, spawner)
+		run, started := b.shell("trap 'echo hup' HUP; sh -c 'echo $$; exec sleep 1000' & echo up; while :; do sleep 0.01; done", captured)
+		defer started.Close()
+		said := []string{firstLine(t, started.Stdout), firstLine(t, started.Stdout)}
+		slices.Sort(said)
+		require.Equal(t, "up", said[1])
+		other, err := strconv.Atoi(said[0])
+		require.NoError(t, err)
+		b.Signal("sh", run+1, syscall.SIGKILL) // of nobody
+		b.Signal("sh", run, syscall.SIGHUP)
+		assert.Equal(t, "hup", firstLine(t, started.Stdout))
+		assert.True(t, isLiving(other))
+		b.Kill("sh", run)
+		b.await(Gone, run)
+		b.Signal("sh", run, syscall.SIGHUP)
 	})
 }
 

@@ -168,7 +168,7 @@ func TestProtocol_EveryMessageIsTakenAsItWasPut(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, events, gotEvents)
 
-	g := granted{true, false, "notice", 9}
+	g := granted{fresh: true, unattended: time.Minute, notice: "notice", journalFirst: 9}
 	gotGranted, err := decodeGranted(g.encode())
 	require.NoError(t, err)
 	assert.Equal(t, g, gotGranted)

@@ -210,3 +210,13 @@ func TestKeeper_OutlivesItsClientsTerminal(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, "/", cwd)
 }
+
+func TestAttach_TellsHowLongNobodyWasThere(t *testing.T) {
+	directory := runtimeDirectory(t)
+	first, _ := attachTo(t, directory, ignoreEvents)
+	left := monotonic()
+	require.NoError(t, first.Detach())
+	_, state := attachTo(t, directory, ignoreEvents)
+	assert.Positive(t, state.Unattended)
+	assert.LessOrEqual(t, state.Unattended, monotonic()-left)
+}

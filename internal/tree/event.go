@@ -6,6 +6,7 @@ package tree
 import (
 	"errors"
 	"fmt"
+	"time"
 )
 
 // Event is what happened, told to [Tree.Step]. An event that names a run which
@@ -51,6 +52,10 @@ type (
 		ID  string
 		Run uint64
 	}
+
+	// Unattended: for so long until now nobody has heard what processes say. What may
+	// have become ready meanwhile has as much longer for its start; back-offs go on.
+	Unattended struct{ For time.Duration }
 
 	// Tick: the time that NextDeadline named has come. A Tick too early or too many does no harm.
 	Tick struct{}
@@ -127,6 +132,7 @@ func (StartFailed) isEvent() {}
 func (Exited) isEvent()      {}
 func (Unkillable) isEvent()  {}
 func (Tick) isEvent()        {}
+func (Unattended) isEvent()  {}
 func (Command) isEvent()     {}
 
 // Op is what an operator asks for. Beside each the call of OTP's supervisor.

@@ -5,6 +5,7 @@ package tree
 
 import (
 	"math"
+	"slices"
 	"time"
 )
 
@@ -365,6 +366,20 @@ func (e ending) outcome() Outcome {
 func (t *Tree) setPhase(n *node, p phase) {
 	n.sup.phase = p
 	t.touch(n)
+}
+
+// unattended moves the start timeouts.
+func (t *Tree) unattended(away time.Duration) {
+	for _, n := range slices.Clone(t.timers.heap) {
+		if n.sup != nil || n.state != StateStarting {
+			continue
+		}
+		tm := n.timer
+		t.timers.disarm(n)
+		tm.at += min(max(away, 0), math.MaxInt64-tm.at)
+		t.timers.insert(n, tm)
+		t.touch(n)
+	}
 }
 
 func (t *Tree) arm(n *node, delay time.Duration) {

@@ -32,6 +32,7 @@ var rewrite = flag.Bool("rewrite", false, "rewrite the transcripts in testdata/t
 //	                     said of the current run; "ID#2" of that run
 //	settle               everything that is asked for is done, well and at once, until nothing is
 //	pass DURATION        time goes by
+//	unattended DURATION  likewise, and nobody hears what processes say
 //	operator OP ID       a command; add PARENT NAME KEY…
 //	status               of everything
 func TestTree_Transcripts(t *testing.T) {
@@ -242,6 +243,11 @@ func (p *player) do(words []string) {
 		require.NoError(p.t, err)
 		p.now += d
 		p.step(Tick{})
+	case "unattended":
+		d, err := time.ParseDuration(words[1])
+		require.NoError(p.t, err)
+		p.now += d
+		p.step(Unattended{d})
 	case "operator":
 		p.operate(words[1:])
 	case "status":

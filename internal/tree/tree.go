@@ -92,6 +92,8 @@ func (t *Tree) take(ev Event) {
 		t.command(ev)
 	case Reconfigure:
 		t.reconfigure(ev)
+	case Unattended:
+		t.unattended(ev.For)
 	case Tick: // timers are looked at after every event
 	}
 }
