@@ -179,7 +179,7 @@ func (c *Client) takeLease(ctx context.Context, fd int) (state State, err error)
 	if g.notice != "" {
 		c.o.Warn(g.notice)
 	}
-	state = State{Fresh: g.fresh, Reload: g.reload, Unattended: g.unattended, KeeperPID: c.keeper.pid, Values: map[string][]byte{}, JournalFirst: g.journalFirst}
+	state = State{Fresh: g.fresh, Reload: g.reload, Unattended: g.unattended, OpenFiles: g.openFiles, KeeperPID: c.keeper.pid, Values: map[string][]byte{}, JournalFirst: g.journalFirst}
 	err = c.hearState(&state)
 	return state, err
 }
@@ -264,12 +264,12 @@ func (c *Client) adopt(frame wire.Frame) (Run, error) {
 		c.o.Warn(sprintf("run %d of %q is killed: %v", m.key.run, m.key.id, err))
 		c.Kill(m.key.id, m.key.run)
 	}
-	return Run{ID: m.key.id, Run: m.key.run, Started: started, StartedAt: m.at, StartedMono: m.mono, Gone: m.gone}, nil
+	return Run{ID: m.key.id, Run: m.key.run, Started: started, Gone: m.gone}, nil
 }
 
 // started makes files of the descriptors of a run.
 func (m adopted) started(frame wire.Frame) (Started, error) {
-	s := Started{PID: m.pid, StartTicks: m.startTicks}
+	s := Started{PID: m.pid, StartTicks: m.startTicks, At: m.at, Mono: m.mono}
 	pipes := 0
 	for _, pipe := range m.pipes {
 		if pipe {

@@ -163,7 +163,7 @@ func parseCgroupName(name string) (key runKey, ok bool) {
 
 // make makes the cgroup of a run, and returns it with a descriptor of it, which is the
 // caller's to close. manages are the processes that may have to be moved out of the way.
-func (c *cgroups) make(key runKey, settings []CgroupSetting, manages []int) (g *cgroup, fd int, err error) {
+func (c *cgroups) make(key runKey, settings []CgroupSetting, manages func() []int) (g *cgroup, fd int, err error) {
 	c.removeStale()
 	if err := c.delegate(settings, manages); err != nil {
 		return nil, noFD, err
@@ -210,6 +210,21 @@ func (g *cgroup) populated() bool {
 	defer syscall.Close(fd)
 	n, err := syscall.Read(fd, buf[:])
 	return err == nil && bytes.Contains(buf[:n], []byte("populated 1"))
+}
+
+// ranOutOfMemory reports whether the kernel killed a process of the cgroup for want of
+// memory. It counts that where the cgroup has the memory controller.
+func (g *cgroup) ranOutOfMemory() bool {
+	text, err := os.ReadFile(g.path + "/memory.events")
+	if err != nil {
+		return false
+	}
+	for line := range bytes.Lines(text) {
+		if count, ok := bytes.CutPrefix(line, []byte("oom_kill ")); ok {
+			return string(bytes.TrimSpace(count)) != "0"
+		}
+	}
+	return false
 }
 
 // pids returns the processes that are in the cgroup, itself and below.

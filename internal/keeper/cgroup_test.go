@@ -176,7 +176,7 @@ func TestCgroups_OneThatIsStillInUseIsRemovedLater(t *testing.T) {
 func TestCgroups_ASettingIsInForceBeforeTheProcess(t *testing.T) {
 	b := newBench(t, inKeeper)
 	setting := CgroupSetting{"hugetlb.2MB.max", "0"}
-	if c := realCgroups(t); c.delegate([]CgroupSetting{setting}, []int{os.Getpid()}) != nil {
+	if c := realCgroups(t); c.delegate([]CgroupSetting{setting}, func() []int { return []int{os.Getpid()} }) != nil {
 		t.Skip("the hugetlb controller is not delegated here")
 	}
 	mounts, err := os.ReadFile("/proc/self/mountinfo")
@@ -239,4 +239,17 @@ func TestCgroups_WhereTheyFailARunStartsWithoutUnlessItMustNot(t *testing.T) {
 			}
 		})
 	}
+}
+
+func TestCgroup_TellsOfAnOOMKillIfItCountsThem(t *testing.T) {
+	for text, want := range map[string]bool{
+		"low 0\nhigh 0\nmax 7\noom 1\noom_kill 1\noom_group_kill 0\n": true,
+		"low 0\nhigh 0\nmax 7\noom 1\noom_kill 0\noom_group_kill 0\n": false,
+		"": false,
+	} {
+		g := &cgroup{t.TempDir()}
+		require.NoError(t, os.WriteFile(filepath.Join(g.path, "memory.events"), []byte(text), 0o600))
+		assert.Equal(t, want, g.ranOutOfMemory(), "%q", text)
+	}
+	assert.False(t, (&cgroup{t.TempDir()}).ranOutOfMemory(), "it has no memory controller")
 }

@@ -15,7 +15,7 @@ import (
 // delegate makes the controllers of settings usable by runs. A cgroup hands a controller
 // on only if it holds no process itself, so the keeper and the collector first move from
 // where they were started to a leaf beside the runs: once, and only if a run wants it.
-func (c *cgroups) delegate(settings []CgroupSetting, manages []int) error {
+func (c *cgroups) delegate(settings []CgroupSetting, manages func() []int) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, setting := range settings {
@@ -31,7 +31,7 @@ func (c *cgroups) delegate(settings []CgroupSetting, manages []int) error {
 	return nil
 }
 
-func (c *cgroups) delegateLocked(controller string, manages []int) error {
+func (c *cgroups) delegateLocked(controller string, manages func() []int) error {
 	top := path.Dir(c.base)
 	available, err := os.ReadFile(path.Join(top, "cgroup.controllers"))
 	if err != nil {
@@ -59,7 +59,7 @@ func (c *cgroups) home() string {
 }
 
 // enable has a cgroup hand on a controller.
-func (c *cgroups) enable(dir, controller string, manages []int) error {
+func (c *cgroups) enable(dir, controller string, manages func() []int) error {
 	control := path.Join(dir, "cgroup.subtree_control")
 	enabled, err := os.ReadFile(control)
 	if err != nil || hasWord(enabled, controller) {
@@ -69,7 +69,7 @@ func (c *cgroups) enable(dir, controller string, manages []int) error {
 	if !errors.Is(err, syscall.EBUSY) {
 		return err
 	}
-	if err := c.moveOut(dir, manages); err != nil {
+	if err := c.moveOut(dir, manages()); err != nil {
 		return err
 	}
 	return writeFile(control, "+"+controller)

@@ -40,6 +40,8 @@ func (s *InProcess) Spawn(spec Spec) (Started, error) {
 	return Started{
 		PID:        started.pid,
 		StartTicks: started.startTicks,
+		At:         started.at,
+		Mono:       started.mono,
 		Stdout:     pipeFile(started.read[0]),
 		Stderr:     pipeFile(started.read[1]),
 		Notify:     pipeFile(started.read[2]),

@@ -67,7 +67,7 @@ func BenchmarkRestart(b *testing.B) {
 // journal, after a client that was lost. It also tells the keeper's memory.
 func BenchmarkAttach(b *testing.B) {
 	const processes = 5000
-	if err := Budget(processes, 2); err != nil {
+	if err := Budget(processes, 2, 0); err != nil {
 		b.Skip(err)
 	}
 	directory := runtimeDirectory(b)

@@ -150,16 +150,21 @@ func TestKeeper_MarksWhatItStarts(t *testing.T) {
 }
 
 func TestBudget_IsRefusedWithItsNumbers(t *testing.T) {
-	assert.NoError(t, budget(5000, 10_000, 20_000))
-	err := budget(7000, 14_000, 20_000)
+	assert.NoError(t, budget(5000, 10_000, 20_000, 0))
+	err := budget(7000, 14_000, 20_000, 0)
 	require.Error(t, err)
 	for _, want := range []string{"7000 processes with 14000 pipes", "21064 open files in their keeper", "14256 in the collector", "the limit is 20000", "LimitNOFILE="} {
 		assert.ErrorContains(t, err, want)
 	}
 	var limit syscall.Rlimit
 	require.NoError(t, syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit))
-	assert.NoError(t, Budget(1, 1))
-	assert.Error(t, Budget(int(limit.Max), 1))
+	assert.NoError(t, Budget(1, 1, 0))
+	assert.Error(t, Budget(int(limit.Max), 1, 0))
+
+	assert.NoError(t, budget(100, 200, 20_000, 400), "the keeper that runs is small, and large enough")
+	assert.EqualError(t, budget(150, 300, 20_000, 400),
+		"150 processes with 300 pipes and sockets need 514 open files in their keeper, and the one that runs was started with a limit of 400, which it keeps: nothing was changed; let it end (SIGTERM while no collector is attached, or after orphan_grace) so that the next start makes one with the limit of now, 20000")
+	assert.NoError(t, budget(150, 300, 1000, 5000))
 }
 
 func TestKeeper_ReapsOrphansAndKeepsTheExitCodesOfItsOwn(t *testing.T) {

@@ -58,6 +58,8 @@ type State struct {
 	// Reload: the last holder was this very process, and detached.
 	Reload    bool
 	KeeperPID int
+	// OpenFiles is how many descriptors the keeper may have open.
+	OpenFiles uint64
 	// Unattended is how long there was no holder that read what the processes say.
 	Unattended time.Duration
 	Values     map[string][]byte
@@ -76,9 +78,6 @@ type Run struct {
 	Run uint64
 	// Started has duplicates of the pipes' read ends, and of what was held.
 	Started Started
-	// StartedAt is when the program was executed; StartedMono is the same in raw CLOCK_MONOTONIC.
-	StartedAt   time.Time
-	StartedMono time.Duration
 	// Gone: nothing of it lives. Its events are still told.
 	Gone bool
 }

@@ -142,7 +142,7 @@ func (p *parent) startIn(r *run, streams *streams) (process, error) {
 	if p.cgroups == nil {
 		return process{}, errorf("cgroup: %w", p.noCgroups)
 	}
-	g, fd, err := p.cgroups.make(r.key(), r.spec.Cgroup, p.managed())
+	g, fd, err := p.cgroups.make(r.key(), r.spec.Cgroup, p.managed)
 	if err != nil {
 		if wanted && !r.spec.CgroupOptional {
 			return process{}, errorf("cgroup: %w", err)

@@ -165,6 +165,7 @@ const maxJournal = 1 << 20
 type granted struct {
 	fresh, reload bool
 	unattended    time.Duration
+	openFiles     uint64
 	notice        string // "" for none
 	journalFirst  uint64
 }
@@ -174,6 +175,7 @@ func (m granted) encode() []byte {
 	e.Bool(m.fresh)
 	e.Bool(m.reload)
 	e.Int(int64(m.unattended))
+	e.Uint(m.openFiles)
 	e.String(m.notice)
 	e.Uint(m.journalFirst)
 	return e.Buf
@@ -181,7 +183,7 @@ func (m granted) encode() []byte {
 
 func decodeGranted(payload []byte) (granted, error) {
 	d := wire.NewDecoder(payload)
-	m := granted{fresh: d.Bool(), reload: d.Bool(), unattended: d.Duration(), notice: d.String(), journalFirst: d.Uint()}
+	m := granted{fresh: d.Bool(), reload: d.Bool(), unattended: d.Duration(), openFiles: d.Uint(), notice: d.String(), journalFirst: d.Uint()}
 	return m, d.Err()
 }
 

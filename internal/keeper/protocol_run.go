@@ -182,6 +182,7 @@ func appendEvent(e *wire.Encoder, event *Event) {
 	e.Int(int64(x.Code))
 	e.Uint(uint64(x.Signal))
 	e.Bool(x.Core)
+	e.Bool(x.OOM)
 	e.Bool(x.Lost)
 	e.Int(int64(x.User))
 	e.Int(int64(x.System))
@@ -211,7 +212,7 @@ func takeEvent(d *wire.Decoder) Event {
 	x := &event.Exit
 	*x = Exit{
 		PID: int(d.Uint()), Code: int(d.Int()), Signal: syscall.Signal(d.Uint()),
-		Core: d.Bool(), Lost: d.Bool(), User: d.Duration(), System: d.Duration(),
+		Core: d.Bool(), OOM: d.Bool(), Lost: d.Bool(), User: d.Duration(), System: d.Duration(),
 		At: time.Unix(0, d.Int()), Mono: d.Duration(), By: StoppedBy(d.Byte(uint8(StoppedByKeeper) + 1)),
 	}
 	takeUsage(d, &x.Usage)

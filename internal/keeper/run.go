@@ -169,6 +169,7 @@ func (r *run) reap() (exit Exit, over bool) {
 		exit.Lost = true
 	case status.Signaled():
 		exit.Signal, exit.Core = status.Signal(), status.CoreDump()
+		exit.OOM = exit.Signal == syscall.SIGKILL && r.cgroup != nil && r.cgroup.ranOutOfMemory()
 	default:
 		exit.Code = status.ExitStatus()
 	}

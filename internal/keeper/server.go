@@ -191,6 +191,7 @@ func (s *server) handOver(p *peer, want attach, notice string) error {
 	s.last = identity{}
 	runs := s.runsLocked()
 	s.mu.Unlock()
+	g.openFiles, _ = openFilesLimit() // 0 is not known
 	defer func() {
 		for _, k := range runs {
 			s.release(k)

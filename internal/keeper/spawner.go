@@ -97,6 +97,9 @@ type Started struct {
 	PID int
 	// StartTicks is field 22 of /proc/PID/stat: with the PID the identity of the process.
 	StartTicks uint64
+	// At is when the program was executed, Mono the same in raw CLOCK_MONOTONIC.
+	At   time.Time
+	Mono time.Duration
 	// Stdout, Stderr and Notify are the read ends of the pipes, non-blocking, and the
 	// caller's to close; nil where there is no pipe.
 	Stdout, Stderr, Notify *os.File
@@ -165,6 +168,9 @@ type Exit struct {
 	Signal syscall.Signal
 	// Core: a core was dumped.
 	Core bool
+	// OOM: the kernel killed something of the run for want of memory, by the account of
+	// its cgroup; false also where that has no such account.
+	OOM bool
 	// Lost: the exit status went to somebody else who waits for any child; Code and
 	// Signal are not known.
 	Lost bool

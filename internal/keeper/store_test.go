@@ -155,7 +155,7 @@ func TestProtocol_EveryMessageIsTakenAsItWasPut(t *testing.T) {
 	events := []Event{
 		{Kind: Killed, ID: "a", Run: 1, Seq: 2},
 		{Kind: Died, ID: "a", Run: 1, Seq: 3, Replayed: true, Exit: Exit{
-			PID: 4, Code: -1, Signal: syscall.SIGSEGV, Core: true, Lost: true, User: 5, System: 6, At: at, Mono: 7, By: StoppedByKeeper,
+			PID: 4, Code: -1, Signal: syscall.SIGSEGV, Core: true, OOM: true, Lost: true, User: 5, System: 6, At: at, Mono: 7, By: StoppedByKeeper,
 			Usage: syscall.Rusage{
 				Utime: syscall.NsecToTimeval(8000), Stime: syscall.NsecToTimeval(9000),
 				Maxrss: 10, Minflt: 11, Majflt: 12, Inblock: 13, Oublock: 14, Nvcsw: 15, Nivcsw: 16,
@@ -168,7 +168,7 @@ func TestProtocol_EveryMessageIsTakenAsItWasPut(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, events, gotEvents)
 
-	g := granted{fresh: true, unattended: time.Minute, notice: "notice", journalFirst: 9}
+	g := granted{fresh: true, unattended: time.Minute, openFiles: 5, notice: "notice", journalFirst: 9}
 	gotGranted, err := decodeGranted(g.encode())
 	require.NoError(t, err)
 	assert.Equal(t, g, gotGranted)

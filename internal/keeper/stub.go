@@ -5,9 +5,11 @@ package keeper
 
 import (
 	"errors"
+	"os"
 	"runtime"
 	"strconv"
 	"syscall"
+	"unsafe"
 
 	"github.com/otelwarden/warden/internal/keeper/wire"
 )
@@ -56,6 +58,9 @@ func decodeOrder(payload []byte) (order, error) {
 func stubMain(number string) int {
 	runtime.LockOSThread()
 	unblockSignals()
+	// Go has raised the soft limit of open files for itself, and knows what it was. Before it
+	// executes a program it puts that back, also before one that is not there.
+	_ = syscall.Exec("", []string{""}, nil)
 	n, err := strconv.Atoi(number)
 	if err != nil {
 		return 1
@@ -102,12 +107,15 @@ type stubSystem struct {
 	umask        func(int)
 	chdir        func(string) error
 	noNewPrivs   func() error
-	exec         func(path string, argv, env []string) error
+	// exec calls set before it executes the program, under a limit of the address space
+	// if that is not nil.
+	exec func(path string, argv, env []string, space *syscall.Rlimit, set func()) error
 }
 
 func kernelStub() stubSystem {
 	return stubSystem{
-		setrlimit: syscall.Setrlimit, getrlimit: syscall.Getrlimit,
+		setrlimit:    syscall.Setrlimit,
+		getrlimit:    syscall.Getrlimit,
 		setpriority:  func(nice int) error { return syscall.Setpriority(syscall.PRIO_PROCESS, 0, nice) },
 		setOOMScore:  func(text string) error { return writeFile("/proc/self/oom_score_adj", text) },
 		clearAmbient: func() error { return prctl(prCapAmbient, prCapAmbientClearAll) },
@@ -117,7 +125,13 @@ func kernelStub() stubSystem {
 		umask:        func(mask int) { syscall.Umask(mask) },
 		chdir:        syscall.Chdir,
 		noNewPrivs:   func() error { return prctl(prSetNoNewPrivs, 1) },
-		exec:         syscall.Exec,
+		exec: func(path string, argv, env []string, space *syscall.Rlimit, set func()) error {
+			if space != nil {
+				return executeLimited(path, argv, env, space, set)
+			}
+			set()
+			return syscall.Exec(path, argv, env)
+		},
 	}
 }
 
@@ -126,20 +140,9 @@ func kernelStub() stubSystem {
 // given up, and what needs memory before that is limited.
 func (o order) carryOut(k stubSystem, set func()) error {
 	r := o.rights
-	late := r.Limits[:0:0]
-	for _, limit := range r.Limits {
-		if limit.Resource == AddressSpace && limit.Hard == LimitUnchanged {
-			late = append(late, limit)
-			continue
-		}
-		if limit.Resource == AddressSpace {
-			// Its soft part alone takes effect.
-			late = append(late, Limit{AddressSpace, limit.Soft, LimitUnchanged})
-			limit.Soft = LimitUnchanged
-		}
-		if err := k.limit(limit); err != nil {
-			return err
-		}
+	late, err := k.limitAll(r.Limits)
+	if err != nil {
+		return err
 	}
 	if r.Nice != nil {
 		if err := k.setpriority(*r.Nice); err != nil {
@@ -171,16 +174,48 @@ func (o order) carryOut(k stubSystem, set func()) error {
 	if err != nil {
 		return err
 	}
-	for _, limit := range late {
-		if err := k.limit(limit); err != nil {
-			return err
-		}
-	}
-	set()
-	if err := k.exec(path, o.argv, o.env); err != nil {
+	if err := k.exec(path, o.argv, o.env, late, set); err != nil {
 		return spawnError(path, "", err)
 	}
 	return nil
+}
+
+// limitAll sets the limits, but for one of the address space that Go's runtime could not
+// work under, which is returned.
+func (k stubSystem) limitAll(limits []Limit) (late *syscall.Rlimit, err error) {
+	for _, limit := range limits {
+		now, next, err := k.nextLimit(limit)
+		if err == nil && limit.Resource == AddressSpace {
+			late = &syscall.Rlimit{Cur: next.Cur, Max: next.Max}
+			if next.Max <= now.Max {
+				continue
+			}
+			next.Cur = now.Cur // to raise the greatest takes rights that are given up later
+		}
+		if err == nil {
+			err = os.NewSyscallError("setrlimit", k.setrlimit(resources[limit.Resource].number, &next))
+		}
+		if err != nil {
+			return nil, errorf("limit %s: %w", resources[limit.Resource].name, err)
+		}
+	}
+	return late, nil
+}
+
+// nextLimit is what a limit is now and is to be.
+func (k stubSystem) nextLimit(limit Limit) (now, next syscall.Rlimit, err error) {
+	if err := k.getrlimit(resources[limit.Resource].number, &now); err != nil {
+		return now, now, os.NewSyscallError("getrlimit", err)
+	}
+	next = now
+	if limit.Hard != LimitUnchanged {
+		next.Max = limit.Hard
+		next.Cur = min(next.Cur, next.Max)
+	}
+	if limit.Soft != LimitUnchanged {
+		next.Cur = limit.Soft
+	}
+	return now, next, nil
 }
 
 // become changes the user for good: the capabilities that a spawner other than root
@@ -209,23 +244,31 @@ func (k stubSystem) become(c *Credential) error {
 	return nil
 }
 
-func (k stubSystem) limit(limit Limit) error {
-	resource := resources[limit.Resource]
-	var value syscall.Rlimit
-	if err := k.getrlimit(resource.number, &value); err != nil {
-		return errorf("limit %s: getrlimit: %w", resource.name, err)
+// executeLimited limits the address space and executes the program, with nothing in
+// between that may need memory.
+func executeLimited(path string, argv, env []string, space *syscall.Rlimit, set func()) error {
+	name, err := syscall.BytePtrFromString(path)
+	if err != nil {
+		return err
 	}
-	if limit.Hard != LimitUnchanged {
-		value.Max = limit.Hard
-		value.Cur = min(value.Cur, value.Max)
+	arguments, err := syscall.SlicePtrFromStrings(argv)
+	if err != nil {
+		return err
 	}
-	if limit.Soft != LimitUnchanged {
-		value.Cur = limit.Soft
+	variables, err := syscall.SlicePtrFromStrings(env)
+	if err != nil {
+		return err
 	}
-	if err := k.setrlimit(resource.number, &value); err != nil {
-		return errorf("limit %s: setrlimit: %w", resource.name, err)
+	set()
+	var before syscall.Rlimit
+	_, _, errno := syscall.RawSyscall6(syscall.SYS_PRLIMIT64, 0, syscall.RLIMIT_AS, uintptr(unsafe.Pointer(space)), uintptr(unsafe.Pointer(&before)), 0, 0)
+	if errno != 0 {
+		return os.NewSyscallError("setrlimit", errno)
 	}
-	return nil
+	_, _, errno = syscall.RawSyscall(syscall.SYS_EXECVE, uintptr(unsafe.Pointer(name)), uintptr(unsafe.Pointer(&arguments[0])), uintptr(unsafe.Pointer(&variables[0])))
+	// To say so takes memory again; where the hard limit was lowered it has to do without.
+	_, _, _ = syscall.RawSyscall6(syscall.SYS_PRLIMIT64, 0, syscall.RLIMIT_AS, uintptr(unsafe.Pointer(&before)), 0, 0, 0)
+	return errno
 }
 
 // resources are what the kernel calls them.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/exec"
 	"slices"
 	"strconv"
 	"strings"
@@ -53,7 +54,10 @@ func (n *noted) system() stubSystem {
 		umask:        func(mask int) { _ = n.call("umask", fmt.Sprintf("%04o", mask)) },
 		chdir:        func(dir string) error { return n.call("chdir", dir) },
 		noNewPrivs:   func() error { return n.call("noNewPrivs") },
-		exec:         func(path string, argv, env []string) error { return n.call("exec", path, argv, env) },
+		exec: func(path string, argv, env []string, space *syscall.Rlimit, set func()) error {
+			set()
+			return n.call("exec", path, argv, env, *space)
+		},
 	}
 }
 
@@ -88,8 +92,7 @@ func TestStub_GivesRightsUpAfterWhatTakesThemAndLimitsMemoryLast(t *testing.T) {
 		"umask 0027",
 		"chdir /there",
 		"noNewPrivs",
-		"setrlimit 9 30 1000",
-		"exec /bin/x [/bin/x y] [A=b]",
+		"exec /bin/x [/bin/x y] [A=b] {30 2000}",
 	}, n.calls)
 }
 
@@ -175,6 +178,7 @@ func TestRights_AreThoseTheProcessHas(t *testing.T) {
 		{name: "both limits", script: "ulimit -Sn; ulimit -Hn; ulimit -Sc; ulimit -Hf", rights: Rights{Limits: []Limit{
 			{OpenFiles, 70, 80}, {CoreSize, 0, 0}, {FileSize, 4096, 8192},
 		}}, want: "70\n80\n0\n16\n"},
+		{name: "the soft limit that there was", script: "ulimit -Sn; ulimit -Hn", rights: Rights{Limits: []Limit{{OpenFiles, LimitUnchanged, 500}}}, want: itoaOf(min(500, softOpenFiles(t))) + "\n500\n"},
 		{name: "little address space", script: "ulimit -Sv", rights: Rights{Limits: []Limit{{AddressSpace, 64 << 20, 64 << 20}}}, want: "65536\n"},
 		{name: "niceness", script: "nice", rights: Rights{Nice: ptr(7)}, want: "7\n"},
 		{name: "OOM score", script: "cat /proc/self/oom_score_adj", rights: Rights{OOMScoreAdj: ptr(345)}, want: "345\n"},
@@ -200,6 +204,17 @@ func TestRights_AreThoseTheProcessHas(t *testing.T) {
 			})
 		})
 	}
+}
+
+func itoaOf(n uint64) string { return strconv.FormatUint(n, 10) }
+
+// softOpenFiles is what a program that is started here has for a soft limit.
+func softOpenFiles(t *testing.T) uint64 {
+	said, err := exec.Command("/bin/sh", "-c", "ulimit -Sn").Output()
+	require.NoError(t, err)
+	n, err := strconv.ParseUint(strings.TrimSpace(string(said)), 10, 64)
+	require.NoError(t, err)
+	return n
 }
 
 func TestRights_ThatCanNotBeSetLeaveNoProcess(t *testing.T) {
