@@ -135,7 +135,7 @@ func newDefaultProcess() ChildConfig {
 		Autostart:          true,
 		InheritEnvironment: InheritEnvironment{All: true},
 		StartTimeout:       time.Minute,
-		Stop:               StopConfig{Signal: syscall.SIGTERM, Timeout: 10 * time.Second},
+		Stop:               StopConfig{Signal: syscall.SIGTERM, Timeout: 10 * time.Second, Scope: StopScopeTree},
 		Output:             OutputConfig{Stdout: OutputCapture, Stderr: OutputCapture},
 	}
 	return c
@@ -215,9 +215,29 @@ type ProcessConfig struct {
 	// Readiness nil: ready once executed.
 	Readiness *Readiness `mapstructure:"readiness"`
 	// Liveness nil: working as long as it runs.
-	Liveness *Liveness    `mapstructure:"liveness"`
-	Stop     StopConfig   `mapstructure:"stop"`
-	Output   OutputConfig `mapstructure:"output"`
+	Liveness *Liveness  `mapstructure:"liveness"`
+	Stop     StopConfig `mapstructure:"stop"`
+	// Reload is what the verb of that name does; neither of its keys: nothing.
+	Reload ReloadConfig `mapstructure:"reload"`
+	Output OutputConfig `mapstructure:"output"`
+
+	// User and Group are names or ids, "": the collector's.
+	User  string `mapstructure:"user"`
+	Group string `mapstructure:"group"`
+	// SupplementaryGroups are names or ids. nil: those of User, and without one the
+	// collector's; empty: none.
+	SupplementaryGroups []string `mapstructure:"supplementary_groups"`
+	// Umask nil: the collector's.
+	Umask *Umask `mapstructure:"umask"`
+	// Limits are the collector's where they are not given.
+	Limits Limits `mapstructure:"limits"`
+	// Nice is from -20 to 19, nil: the collector's.
+	Nice *int `mapstructure:"nice"`
+	// OOMScoreAdj is from -1000 to 1000, nil: the collector's.
+	OOMScoreAdj *int `mapstructure:"oom_score_adj"`
+	// NoNewPrivileges: neither the program nor what it starts gains rights by executing a file.
+	NoNewPrivileges bool         `mapstructure:"no_new_privileges"`
+	Cgroup          CgroupConfig `mapstructure:"cgroup"`
 
 	// instances is how many siblings this one was written for; of those it is the
 	// one numbered instance. 0: it was written for itself.
@@ -235,6 +255,7 @@ func (c *ChildConfig) clone() ChildConfig {
 	p.EnvironmentFiles = slices.Clone(p.EnvironmentFiles)
 	p.InheritEnvironment.Names = slices.Clone(p.InheritEnvironment.Names)
 	p.Readiness, p.Liveness = p.Readiness.clone(), p.Liveness.clone()
+	p.unshareRights()
 	child.Process = &p
 	return child
 }
@@ -263,10 +284,14 @@ type InheritEnvironment struct {
 
 // StopConfig is how a process is asked to end.
 type StopConfig struct {
-	// Signal goes to the whole process group, SIGCONT follows.
+	// Signal goes to all of the Scope, SIGCONT follows.
 	Signal syscall.Signal `mapstructure:"signal"`
 	// Timeout is the grace before KILL. 0 kills at once, negative waits for ever.
 	Timeout time.Duration `mapstructure:"timeout"`
+	// Scope is what is stopped with the process.
+	Scope StopScope `mapstructure:"scope"`
+	// Command is run first, as the process is; nil: none.
+	Command []string `mapstructure:"command"`
 }
 
 // Backoff is the delay before the restarts of a row.

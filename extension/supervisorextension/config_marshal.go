@@ -7,7 +7,6 @@ import (
 	"maps"
 	"reflect"
 	"strings"
-	"syscall"
 
 	"go.opentelemetry.io/collector/config/configopaque"
 	"go.opentelemetry.io/collector/confmap"
@@ -126,6 +125,7 @@ func (p *ProcessConfig) marshal(base *ChildConfig) map[string]any {
 		"inherit_environment": p.InheritEnvironment.All,
 		"working_directory":   p.WorkingDirectory,
 		"start_timeout":       formatDuration(p.StartTimeout),
+		"stop":                p.Stop.marshal(base),
 		"output": map[string]any{
 			"stdout": string(p.Output.Stdout),
 			"stderr": string(p.Output.Stderr),
@@ -151,11 +151,7 @@ func (p *ProcessConfig) marshal(base *ChildConfig) map[string]any {
 	case base != nil && base.Process.Liveness != nil:
 		out["liveness"] = nil
 	}
-	stop := map[string]any{"signal": signalName(p.Stop.Signal)}
-	if p.Stop.Signal != syscall.SIGKILL || p.Stop.Timeout == 0 {
-		stop["timeout"] = formatDuration(p.Stop.Timeout)
-	}
-	out["stop"] = stop
+	p.marshalRights(out, base)
 	return out
 }
 

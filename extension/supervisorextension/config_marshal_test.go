@@ -107,7 +107,7 @@ func TestConfig_ReadsWhatItWrites(t *testing.T) {
 }
 
 // comparableChildren removes what is not written: where the children stand, and what a
-// temporary child or a killed process has no use for.
+// temporary child, a killed process or a cgroup of no settings has no use for.
 func comparableChildren(children []ChildConfig) {
 	for i := range children {
 		c := &children[i]
@@ -119,8 +119,15 @@ func comparableChildren(children []ChildConfig) {
 			comparableChildren(c.Supervisor.Children)
 			continue
 		}
-		if p := c.Process; p.Stop.Signal == syscall.SIGKILL && p.Stop.Timeout != 0 {
+		p := c.Process
+		if p.Stop.kills() {
+			p.Stop.Command = nil
+		}
+		if p.Stop.Signal == syscall.SIGKILL && p.Stop.Timeout != 0 {
 			p.Stop.Timeout = newDefaultProcess().Process.Stop.Timeout
+		}
+		if len(p.Cgroup.settings()) == 0 {
+			p.Cgroup.Optional = false
 		}
 	}
 }
@@ -205,9 +212,11 @@ func drawProcess(t *rapid.T, restart RestartPolicy) *ProcessConfig {
 		Stop: StopConfig{
 			Signal:  signal.Draw(t, "signal"),
 			Timeout: rapid.SampledFrom([]time.Duration{0, WaitForever, time.Second}).Draw(t, "timeout"),
+			Scope:   rapid.SampledFrom(stopScopes).Draw(t, "scope"),
 		},
 		Output: OutputConfig{Stdout: OutputCapture, Stderr: rapid.SampledFrom(stderrModes).Draw(t, "stderr")},
 	}
+	drawRights(t, p)
 	if n := rapid.IntRange(0, 3).Draw(t, "variables"); n > 0 {
 		p.Environment = map[string]configopaque.String{}
 		for range n {

@@ -44,6 +44,12 @@ func TestTables_HoldEveryKeyOfTheirStruct(t *testing.T) {
 	assert.ElementsMatch(t, tags[HTTPCheck](), httpKeys.names())
 	assert.ElementsMatch(t, tags[TCPCheck](), tcpKeys.names())
 	assert.ElementsMatch(t, tags[ExecCheck](), execKeys.names())
+	assert.ElementsMatch(t, tags[ReloadConfig](), reloadKeys.names())
+	assert.ElementsMatch(t, tags[CgroupConfig](), cgroupKeys.names())
+	for i, l := range limitResources {
+		assert.EqualValues(t, i, l.resource, "the order is the keeper's")
+		assert.ElementsMatch(t, tags[Limit](), l.keys().names())
+	}
 }
 
 func TestTables_HoldEveryKeyOnce(t *testing.T) {
@@ -51,7 +57,8 @@ func TestTables_HoldEveryKeyOnce(t *testing.T) {
 		append(rootKeys.names(), rootKeys.laterNames()...),
 		nestedKeys.names(),
 		append(processKeys.names(), processKeys.laterNames()...),
-		append(stopKeys.names(), stopKeys.laterNames()...),
+		stopKeys.names(),
+		limitsKeys().names(),
 		append(outputKeys.names(), outputKeys.laterNames()...),
 		readinessKeys.names(),
 		livenessKeys.names(),
@@ -84,6 +91,19 @@ func TestReadme_ListsEveryKeyWithItsDefault(t *testing.T) {
 	want["defaults"], want["include"] = map[string]any{}, []any{}
 	leaves(want, "", process.marshal(nil, nil))
 	want["name"], want["command"], want["working_directory"] = nil, nil, nil
+	want["user"], want["group"] = nil, nil
+	for _, key := range []string{"stop::command", "reload::signal", "reload::command", "supplementary_groups", "umask", "nice", "oom_score_adj"} {
+		want[key] = nil
+	}
+	delete(want, "limits")
+	for _, key := range limitsKeys().names() {
+		want["limits::"+key] = nil
+	}
+	delete(want, "cgroup")
+	for _, key := range cgroupKeys.names() {
+		want["cgroup::"+key] = nil
+	}
+	want["cgroup::optional"] = false
 	for _, key := range []string{"notify", "notify_fd", "log::pattern", "exit", "http::endpoint", "tcp::endpoint", "exec::command"} {
 		want["readiness::"+key] = nil
 	}

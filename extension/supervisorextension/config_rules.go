@@ -27,6 +27,7 @@ var (
 	firstStarts     = []FirstStart{FirstStartStrict, FirstStartRetry}
 	restartPolicies = []RestartPolicy{RestartPermanent, RestartTransient, RestartTemporary}
 	stdoutModes     = []OutputMode{OutputCapture, OutputInherit, OutputNull}
+	stopScopes      = []StopScope{StopScopeTree, StopScopeGroup, StopScopeProcess}
 	stderrModes     = []OutputMode{OutputCapture, OutputInherit, OutputNull, OutputStdout}
 )
 
@@ -152,6 +153,8 @@ func (r *rules) options(at place, c *ChildConfig) {
 		r.liveness(at.key("liveness"), p.Liveness)
 	}
 	r.stop(at.key("stop"), p.Stop)
+	r.reload(at.key("reload"), p.Reload)
+	r.rights(at, p)
 	r.backoff(at.key("backoff"), c.Backoff)
 	output := at.key("output")
 	if p.Output.Stdout == OutputStdout {
@@ -216,6 +219,10 @@ func (r *rules) stop(at place, s StopConfig) {
 	}
 	if s.Timeout < 0 && s.Timeout != WaitForever {
 		r.report(at.key("timeout"), "%s is negative: write 0s to kill at once, -1s to wait for ever", formatDuration(s.Timeout))
+	}
+	oneOf(r, at.key("scope"), s.Scope, stopScopes)
+	if s.Command != nil {
+		r.command(at.key("command"), s.Command)
 	}
 }
 

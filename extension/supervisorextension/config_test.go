@@ -128,6 +128,7 @@ func TestConfig_GoodOnesResolveToWhatTheySay(t *testing.T) {
 	t.Setenv("EMPTY", "")
 	t.Setenv("VERSION", "1.10")
 	t.Setenv("NUMBER", "8080")
+	t.Setenv("UMASK", "022")
 	eachFile(t, "good", 8, func(t *testing.T, content string) string {
 		cfg := loadGood(t, content)
 		text, err := yaml.Marshal(withoutDefaults(t, cfg))

@@ -216,6 +216,7 @@ func (d *decoder) contradictions(at place, n *node, c *ChildConfig) {
 	if stop := n.get("stop"); stop != nil && c.Process.Stop.Signal == syscall.SIGKILL && c.Process.Stop.Timeout != 0 && stop.get("timeout") != nil {
 		d.report(at.key("stop").key("timeout"), "SIGKILL leaves nothing to wait for: remove timeout, or choose another signal")
 	}
+	d.pointless(at, n, c.Process)
 	if c.Process.Template && n.get("instances") != nil {
 		d.report(at.key("instances"), "a template has as many instances as operators start, at first none: remove instances, or template for so many siblings")
 	}

@@ -92,22 +92,19 @@ var ownProcessKeys = slices.Concat(
 		{"readiness", decodeReadiness},
 		{"liveness", decodeLiveness},
 		{"stop", decodeMap(stopKeys, func(p *ProcessConfig) *StopConfig { return &p.Stop }, "{signal: SIGTERM, timeout: 10s}")},
+		{"reload", orNull(func(p *ProcessConfig) *ReloadConfig { return &p.Reload }, decodeReload)},
 		{"output", decodeMap(outputKeys, func(p *ProcessConfig) *OutputConfig { return &p.Output }, "{stdout: capture, stderr: capture}")},
 	},
-	later[ProcessConfig](
-		"schedule", "umask",
-		"user", "group", "supplementary_groups", "limits", "nice", "oom_score_adj", "no_new_privileges", "cgroup",
-		"reload", "propagate_telemetry", "service_name", "resource_attributes",
-	),
+	rightsKeys,
+	later[ProcessConfig]("schedule", "propagate_telemetry", "service_name", "resource_attributes"),
 )
 
-var stopKeys = slices.Concat(
-	table[StopConfig]{
-		{"signal", decodeStopSignal},
-		{"timeout", func(d *decoder, at place, n *node, s *StopConfig) { d.duration(at, n, &s.Timeout, "10s") }},
-	},
-	later[StopConfig]("scope", "command"),
-)
+var stopKeys = table[StopConfig]{
+	{"signal", func(d *decoder, at place, n *node, s *StopConfig) { d.signal(at, n, &s.Signal, "SIGTERM") }},
+	{"timeout", func(d *decoder, at place, n *node, s *StopConfig) { d.duration(at, n, &s.Timeout, "10s") }},
+	{"scope", func(d *decoder, at place, n *node, s *StopConfig) { decodeName(d, at, n, &s.Scope, stopScopes) }},
+	{"command", orNull(func(s *StopConfig) *[]string { return &s.Command }, (*decoder).command)},
+}
 
 var backoffKeys = table[Backoff]{
 	{"initial_interval", func(d *decoder, at place, n *node, b *Backoff) { d.duration(at, n, &b.InitialInterval, "500ms") }},

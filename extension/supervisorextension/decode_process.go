@@ -94,14 +94,14 @@ func decodeSuccess(d *decoder, at place, n *node, p *ProcessConfig) {
 	p.Success = success
 }
 
-// decodeStopSignal takes a name or, as kill does, a number.
-func decodeStopSignal(d *decoder, at place, n *node, s *StopConfig) {
+// signal takes a name or, as kill does, a number.
+func (d *decoder) signal(at place, n *node, into *syscall.Signal, example string) {
 	switch n.kind {
 	case kindInt:
 		if signal := syscall.Signal(n.int); int64(signal) != n.int || !isSignal(signal) {
-			d.report(at, "%s is not the number of a signal: write a name such as SIGTERM", n.text)
+			d.report(at, "%s is not the number of a signal: write a name such as %s", n.text, example)
 		} else {
-			s.Signal = signal
+			*into = signal
 		}
 	case kindText:
 		signal, ok := parseSignal(n.text)
@@ -109,9 +109,9 @@ func decodeStopSignal(d *decoder, at place, n *node, s *StopConfig) {
 			d.report(at, "%s is not the name of a signal%s", n.quoted(), suggestSignal(n.text))
 			return
 		}
-		s.Signal = signal
+		*into = signal
 	default:
-		d.wrongKind(at, n, "the name of a signal such as SIGTERM")
+		d.wrongKind(at, n, "the name of a signal such as "+example)
 	}
 }
 

@@ -294,7 +294,7 @@ func TestNearest_FindsSlipsOnly(t *testing.T) {
 	keys := processKeys.names()
 	for give, want := range map[string]string{
 		"comand": "command", "Command": "command", "comamnd": "command", "enviroment": "environment",
-		"environment_file": "environment_files", "back_off": "backoff", "user": "", "logfile": "", "x": "",
+		"environment_file": "environment_files", "back_off": "backoff", "cgruop": "cgroup", "usage": "", "logfile": "", "x": "",
 		strings.Repeat("command", 100): "",
 	} {
 		assert.Equal(t, want, nearest(give, keys), give)

@@ -13,7 +13,7 @@ import (
 // replaced for: they say what is done with it later. Every other key says how it is
 // started.
 var appliedToTheLiving = []string{
-	"name", "restart", "significant", "backoff", "instances", "success", "autostart", "start_timeout", "stop", "readiness", "liveness",
+	"name", "restart", "significant", "backoff", "instances", "success", "autostart", "start_timeout", "stop", "reload", "readiness", "liveness",
 }
 
 // changedKeys names the keys of a child that differ between two configurations of

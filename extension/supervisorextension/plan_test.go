@@ -12,6 +12,8 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"go.opentelemetry.io/collector/config/configopaque"
+
+	"github.com/otelwarden/warden/internal/keeper"
 )
 
 // full has a value of its own in every field.
@@ -36,8 +38,13 @@ func full() ChildConfig {
 			HTTP:     &HTTPCheck{Endpoint: "http://localhost:1/alive", Headers: map[string]configopaque.String{"Authorization": "Bearer l"}},
 			Interval: time.Second, Timeout: time.Second, FailureThreshold: 2, InitialDelay: time.Second,
 		},
-		Stop:      StopConfig{Signal: syscall.SIGQUIT, Timeout: -time.Second},
-		Output:    OutputConfig{Stdout: OutputCapture, Stderr: OutputStdout},
+		Stop:   StopConfig{Signal: syscall.SIGQUIT, Timeout: -time.Second, Scope: StopScopeGroup, Command: []string{"./stop"}},
+		Reload: ReloadConfig{Signal: syscall.SIGHUP},
+		Output: OutputConfig{Stdout: OutputCapture, Stderr: OutputStdout},
+		User:   "www-data", Group: "33", SupplementaryGroups: []string{},
+		Umask: new(Umask(0o27)), Nice: new(-5), OOMScoreAdj: new(-500), NoNewPrivileges: true,
+		Limits:    Limits{"open_files": {keeper.LimitUnchanged, keeper.Unlimited}},
+		Cgroup:    CgroupConfig{MemoryMax: "1024", MemoryHigh: "512", CPUMax: "max 1000", PIDsMax: "max", IOWeight: "1", Optional: true},
 		instances: 3, instance: 2,
 	}
 	return c
@@ -82,6 +89,18 @@ func TestChangedKeys_SayWhatDiffersAndWhetherTheProcessHasToBeReplaced(t *testin
 		{"directory", func(c *ChildConfig) { c.Process.WorkingDirectory = "/" }, []string{"working_directory"}, true},
 		{"output", func(c *ChildConfig) { c.Process.Output.Stderr = OutputNull }, []string{"output"}, true},
 		{"stop", func(c *ChildConfig) { c.Process.Stop.Signal = syscall.SIGINT }, []string{"stop"}, false},
+		{"scope of the stop", func(c *ChildConfig) { c.Process.Stop.Scope = StopScopeTree }, []string{"stop"}, false},
+		{"command of the stop", func(c *ChildConfig) { c.Process.Stop.Command = nil }, []string{"stop"}, false},
+		{"reload", func(c *ChildConfig) { c.Process.Reload = ReloadConfig{} }, []string{"reload"}, false},
+		{"user", func(c *ChildConfig) { c.Process.User = "" }, []string{"user"}, true},
+		{"group", func(c *ChildConfig) { c.Process.Group = "34" }, []string{"group"}, true},
+		{"supplementary groups", func(c *ChildConfig) { c.Process.SupplementaryGroups = nil }, []string{"supplementary_groups"}, true},
+		{"umask", func(c *ChildConfig) { c.Process.Umask = nil }, []string{"umask"}, true},
+		{"limits", func(c *ChildConfig) { c.Process.Limits = nil }, []string{"limits"}, true},
+		{"nice", func(c *ChildConfig) { c.Process.Nice = nil }, []string{"nice"}, true},
+		{"oom score", func(c *ChildConfig) { *c.Process.OOMScoreAdj = 0 }, []string{"oom_score_adj"}, true},
+		{"privileges", func(c *ChildConfig) { c.Process.NoNewPrivileges = false }, []string{"no_new_privileges"}, true},
+		{"cgroup", func(c *ChildConfig) { c.Process.Cgroup.Optional = false }, []string{"cgroup"}, true},
 		{"restart", func(c *ChildConfig) { c.Restart = RestartPermanent }, []string{"restart"}, false},
 		{"back-off", func(c *ChildConfig) { c.Backoff.Jitter = 0 }, []string{"backoff"}, false},
 		{"significant", func(c *ChildConfig) { c.Significant = false }, []string{"significant"}, false},

@@ -5,6 +5,7 @@ package supervisorextension
 
 import (
 	"maps"
+	"reflect"
 
 	"github.com/otelwarden/warden/internal/tree"
 )
@@ -82,7 +83,7 @@ func (e *engine) reconfigure(in *inheritance) {
 	e.keep(specificationKey, encode(e.spec))
 	for _, c := range e.roster.all() {
 		before := in.configs[c.reports().id]
-		if c.alive && c.cfg != nil && before != nil && before.Process != nil && before.Process.Stop != c.cfg.Stop {
+		if c.alive && c.cfg != nil && before != nil && before.Process != nil && !reflect.DeepEqual(before.Process.Stop, c.cfg.Stop) {
 			how := keeperStop(c.cfg.Stop)
 			e.later(func() { e.spawner.SetStop(c.id, c.run, how) })
 		}
