@@ -39,6 +39,8 @@ type Config struct {
 	// validating is where Validate tells its warnings, nil: nowhere. A start tells them
 	// in the log.
 	validating io.Writer
+	// machine is where the processes are to run, for the warnings; nil: here.
+	machine *machine
 	// findings are what Unmarshal could not take; Validate returns them.
 	findings findings
 	// warnings are what Unmarshal saw in the text and the values no longer tell.

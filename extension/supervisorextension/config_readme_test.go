@@ -156,6 +156,7 @@ func TestReadme_ExamplesAreTaken(t *testing.T) {
 	require.GreaterOrEqual(t, len(blocks), 4)
 	for _, block := range blocks {
 		cfg := newDefaultConfig()
+		cfg.machine = rootMachine()
 		if strings.HasPrefix(block[1], "- name:") {
 			d := newDecoder()
 			d.includeContent("README.md", []byte(block[1]), &cfg.Children)

@@ -44,6 +44,7 @@ func asShown(cfg *Config) string {
 func load(t testing.TB, content string) *Config {
 	t.Helper()
 	cfg := newDefaultConfig()
+	cfg.machine = rootMachine()
 	require.NoError(t, resolve(t, content).Unmarshal(cfg))
 	return cfg
 }

@@ -10,13 +10,17 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strings"
 	"time"
 )
 
 // Warnings returns what does not forbid a start and is perhaps not what was meant.
 // The extension logs them when it starts.
 func (c *Config) Warnings() []string {
-	w := &warner{warnings: slices.Clone(c.warnings), shutdownTimeout: c.ShutdownTimeout}
+	w := &warner{warnings: slices.Clone(c.warnings), shutdownTimeout: c.ShutdownTimeout, machine: c.machine, said: map[string]bool{}}
+	if w.machine == nil {
+		w.machine = newMachine()
+	}
 	w.supervisor(place{origin: &origin{}}, &c.SupervisorConfig)
 	return w.warnings
 }
@@ -24,10 +28,22 @@ func (c *Config) Warnings() []string {
 type warner struct {
 	warnings        []string
 	shutdownTimeout time.Duration
+	machine         *machine
+	// said are the warnings that once has told, without the child that they are about.
+	said map[string]bool
 }
 
 func (w *warner) add(at place, format string, args ...any) {
 	w.warnings = append(w.warnings, at.String()+": "+fmt.Sprintf(format, args...))
+}
+
+// once is add for what many children may share, from defaults: it is told of the first.
+func (w *warner) once(at place, format string, args ...any) {
+	text := strings.TrimPrefix(at.path, at.origin.path) + ": " + fmt.Sprintf(format, args...)
+	if !w.said[text] {
+		w.said[text] = true
+		w.add(at, format, args...)
+	}
 }
 
 // supervisor warns of a supervisor and of all below it.
@@ -66,6 +82,7 @@ func (w *warner) process(at place, c *ChildConfig, parent *SupervisorConfig, end
 				most, formatDuration(parent.Intensity.Period), parent.Intensity.MaxRestarts, most)
 		}
 	}
+	w.rights(at, c.Process)
 	w.references(at, c.Process)
 }
 
