@@ -52,6 +52,7 @@ func (e *engine) adopt(in *inheritance) {
 			missing = append(missing, c)
 		}
 	}
+	e.step(tree.Unattended{For: in.unattended})
 	for _, run := range in.runs {
 		c := e.roster.current(run.ID, run.Run)
 		switch {
@@ -66,7 +67,7 @@ func (e *engine) adopt(in *inheritance) {
 			c.spawning = true
 			e.onSpawned(spawned{
 				id: run.ID, run: run.Run, started: run.Started,
-				socket: e.heldSocket(c, run), at: run.StartedAt, mono: run.StartedMono,
+				socket: e.heldSocket(c, run), at: run.Started.At, mono: run.Started.Mono,
 			})
 		}
 	}
@@ -105,7 +106,7 @@ func (e *engine) adoptRun(c *child, run keeper.Run) {
 	}
 	e.capture.follow(c, m, watch)
 	if c.stopping {
-		e.later(func() { e.spawner.Stop(run.ID, run.Run) })
+		e.stopBySignal(c)
 	}
 }
 
@@ -122,10 +123,10 @@ func (e *engine) watchAdopted(in *inheritance) {
 			continue
 		}
 		m := c.adopted(run)
-		if c.asksByCommand() {
+		if c.runsCommands() {
 			var err error
 			if m.env, err = environment(c.cfg, e.environ); err != nil {
-				e.logger.Warn("the commands that ask whether a process works get no environment", zap.String("process", run.ID), zap.Error(err))
+				e.logger.Warn("the commands that go with a process get no environment", zap.String("process", run.ID), zap.Error(err))
 			}
 			c.env = m.env
 		}
@@ -138,9 +139,10 @@ func (e *engine) watchAdopted(in *inheritance) {
 	}
 }
 
-// asksByCommand: a command that has the environment of the process asks whether it works.
-func (c *child) asksByCommand() bool {
-	return c.cfg.Readiness != nil && c.cfg.Readiness.Exec != nil || c.cfg.Liveness != nil && c.cfg.Liveness.Exec != nil
+// runsCommands: commands go with the process, which have its environment.
+func (c *child) runsCommands() bool {
+	return c.cfg.Readiness != nil && c.cfg.Readiness.Exec != nil || c.cfg.Liveness != nil && c.cfg.Liveness.Exec != nil ||
+		len(c.cfg.Stop.Command) > 0 || len(c.cfg.Reload.Command) > 0
 }
 
 // heldSocket is the notification socket that the keeper held for a run, nil if there

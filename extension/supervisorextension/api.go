@@ -52,6 +52,10 @@ type Operator interface {
 	// the other. Once ctx ends nobody waits any more; the command is carried out all
 	// the same.
 	Command(ctx context.Context, command Command) error
+	// Reload has a process read its configuration again, as its reload key says, and
+	// returns when it has been told to. The errors are those of commands, and
+	// ErrNotRunning.
+	Reload(ctx context.Context, id string) error
 }
 
 // Command is what an operator asks for.

@@ -81,7 +81,7 @@ func (e *engine) stopProcess(a tree.StopProcess) {
 	c.endHealth()
 	e.roster.changed(c)
 	e.tellStopping(c, a)
-	e.later(func() { e.spawner.Stop(a.ID, a.Run) })
+	e.stopRun(c)
 	if c.spawning && a.Why == tree.StopShutdown && c.cfg.Stop.Timeout >= 0 {
 		// What stops for good need not wait longer for a start than for a stop. In
 		// every other case waiting is what keeps two runs from living at once.

@@ -233,6 +233,10 @@ func (e *engine) handle(message any) {
 		e.step(m)
 	case request:
 		e.onRequest(m)
+	case reload:
+		e.onReload(m)
+	case stopCommandFailed:
+		e.onStopCommandFailed(m)
 	case spawned:
 		e.onSpawned(m)
 	case abandon:

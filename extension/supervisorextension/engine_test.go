@@ -65,7 +65,7 @@ func (k *badKernel) Spawn(spec keeper.Spec) (keeper.Started, error) {
 			return keeper.Started{}, err
 		}
 	}
-	return keeper.Started{PID: 1_000_000_000 + pid}, nil
+	return keeper.Started{PID: 1_000_000_000 + pid, At: time.Now(), Mono: monotonic()}, nil
 }
 
 func (k *badKernel) Stop(id string, run uint64) {
@@ -77,6 +77,10 @@ func (k *badKernel) Stop(id string, run uint64) {
 
 func (k *badKernel) SetStop(id string, _ uint64, how keeper.Stop) {
 	k.call(fmt.Sprintf("stop %s by %v after %v", id, how.Signal, how.Grace))
+}
+
+func (k *badKernel) Signal(id string, _ uint64, signal syscall.Signal) {
+	k.call(fmt.Sprintf("signal %s %v", id, signal))
 }
 
 func (k *badKernel) Kill(id string, run uint64) {

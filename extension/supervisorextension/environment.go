@@ -61,13 +61,19 @@ func (i inheritable) of(inherit InheritEnvironment) []string {
 }
 
 // environment builds the variables of one run, sorted, as KEY=value: what is
-// inherited from own, then the files, then the process's own; the later wins.
+// inherited from own, then those of its user, then the files, then the process's own;
+// the later wins.
 func environment(cfg *ProcessConfig, own inheritable) ([]string, error) {
 	inherited := own.of(cfg.InheritEnvironment)
-	if len(cfg.EnvironmentFiles)+len(cfg.Environment) == 0 {
+	if len(cfg.EnvironmentFiles)+len(cfg.Environment) == 0 && cfg.User == "" {
 		return inherited, nil
 	}
 	added := make(map[string]string, len(cfg.Environment))
+	login, err := cfg.loginVariables()
+	if err != nil {
+		return nil, err
+	}
+	maps.Copy(added, login)
 	for _, path := range cfg.EnvironmentFiles {
 		content, err := os.ReadFile(path)
 		if err != nil {

@@ -96,11 +96,20 @@ func (s *supervisor) Start(ctx context.Context, host component.Host) error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if err := keeper.Budget(s.cfg.descriptors()); err != nil {
+	processes, held := s.cfg.descriptors()
+	if err := keeper.Budget(processes, held, 0); err != nil {
 		return err
 	}
+	// Before there is a keeper: SIGTERM would end this process at once and leave that.
+	s.ending.listen(func(signal os.Signal) {
+		s.logger.Info("stopping the processes", zap.Stringer("signal", signal))
+		if s.commanded.Load() != nil { // otherwise it is for Ready
+			s.stop()
+		}
+	})
 	engine, err := newEngine(ctx, s.logger, treeSpec(&s.cfg.SupervisorConfig), s.roster, s.journal, s.capture, s.notify, os.Environ(), s.newParent)
 	if err != nil {
+		s.ending.close()
 		return err
 	}
 	if engine.memory != nil {
@@ -108,10 +117,6 @@ func (s *supervisor) Start(ctx context.Context, host component.Host) error {
 	}
 	s.host, s.engine = host, engine
 	s.commanded.Store(engine)
-	s.ending.listen(func(signal os.Signal) {
-		s.logger.Info("stopping the processes", zap.Stringer("signal", signal))
-		s.stop()
-	})
 	return nil
 }
 

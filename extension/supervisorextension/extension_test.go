@@ -446,3 +446,18 @@ func TestSupervisor_EveryProcessHasAResourceOfItsOwn(t *testing.T) {
 		"supervisor.process.id": "a", "process.executable.name": "sh", "process.command": "/bin/sh", "process.owner": ownUserName(),
 	}, st.process("a").Info.Resource.Attributes().AsRaw())
 }
+
+func TestHistory_NoRunLastsLessThanNothing(t *testing.T) {
+	st := newStage(t, func(c *Config) { c.Intensity.MaxRestarts = 1000 },
+		ChildConfig{Name: "a", Restart: RestartPermanent, Backoff: Backoff{Multiplier: 1, MaxInterval: time.Second, ResetAfter: time.Second}, Process: func() *ProcessConfig {
+			p := newDefaultProcess().Process
+			p.Command, p.Output = []string{"/bin/true"}, OutputConfig{Stdout: OutputNull, Stderr: OutputNull}
+			return p
+		}()})
+	require.NoError(t, st.Ready())
+	st.await("a", journal.ProcessExited, 50)
+	for _, run := range st.History("a") {
+		assert.Positive(t, run.Lasted)
+		assert.False(t, run.Ended.Before(run.Started))
+	}
+}

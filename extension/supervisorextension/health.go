@@ -120,7 +120,7 @@ func (e *engine) watchReadiness(c *child, m spawned) {
 			}
 		})
 	default:
-		p := newProbe(r.HTTP, r.TCP, r.Exec, e.runner, m.env, c.cfg.WorkingDirectory)
+		p := newProbe(r.HTTP, r.TCP, r.Exec, e.runner, c.cfg, m.env)
 		go func() {
 			if p.until(ctx, r.Interval, r.Timeout) {
 				ready()
@@ -170,7 +170,7 @@ func (e *engine) watchLiveness(c *child) {
 	if l.Notify != nil {
 		delay += l.Interval // it has an interval to send the first in
 	} else {
-		p = newProbe(l.HTTP, l.TCP, l.Exec, e.runner, c.env, c.cfg.WorkingDirectory)
+		p = newProbe(l.HTTP, l.TCP, l.Exec, e.runner, c.cfg, c.env)
 	}
 	id, run := c.id, c.run
 	go func() {

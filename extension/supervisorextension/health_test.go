@@ -262,7 +262,7 @@ func inProcessRunner(t *testing.T) *runner {
 	t.Cleanup(func() {
 		r.close()
 		spawner.Close()
-		_, err := r.run(t.Context(), []string{"true"}, nil, "")
+		_, err := r.run(t.Context(), job{argv: []string{"true"}})
 		assert.ErrorIs(t, err, keeper.ErrClosed)
 	})
 	return r
@@ -272,7 +272,7 @@ func TestRunner_EndsACommandThatTakesTooLong(t *testing.T) {
 	r := inProcessRunner(t)
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
-	exit, err := r.run(ctx, []string{"sleep", "1000"}, nil, "")
+	exit, err := r.run(ctx, job{argv: []string{"sleep", "1000"}})
 	assert.ErrorIs(t, err, context.DeadlineExceeded)
 	assert.Equal(t, syscall.SIGKILL, exit.Signal)
 }
@@ -292,8 +292,8 @@ func TestProbe_SaysWhatWasWrong(t *testing.T) {
 	}{
 		{"a status that is none of success", httpProbe(&HTTPCheck{Endpoint: server.URL}), long, "GET " + server.URL + " answered 404 Not Found"},
 		{"no answer", httpProbe(&HTTPCheck{Endpoint: slow.URL}), 100 * time.Millisecond, "no answer within 100ms"},
-		{"a code", execProbe(&ExecCheck{Command: []string{"sh", "-c", "exit 4"}}, r, nil, ""), long, `"sh" exited with code 4`},
-		{"no such program", execProbe(&ExecCheck{Command: []string{"/nonexistent"}}, r, nil, ""), long, `execute "/nonexistent": no such file or directory`},
+		{"a code", execProbe(&ExecCheck{Command: []string{"sh", "-c", "exit 4"}}, r, newDefaultProcess().Process, nil), long, `"sh" exited with code 4`},
+		{"no such program", execProbe(&ExecCheck{Command: []string{"/nonexistent"}}, r, newDefaultProcess().Process, nil), long, `execute "/nonexistent": no such file or directory`},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

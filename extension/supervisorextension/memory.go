@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/otelwarden/warden/internal/journal"
 	"github.com/otelwarden/warden/internal/keeper"
@@ -155,6 +156,8 @@ type inheritance struct {
 	journal  journal.Snapshot
 	runs     []keeper.Run
 	byRun    map[runKey]keeper.Run
+	// unattended is how long there was no collector.
+	unattended time.Duration
 }
 
 type runKey struct {
@@ -167,7 +170,7 @@ func inherit(left keeper.State) (*inheritance, error) {
 	if _, ok := left.Values[specificationKey]; !ok {
 		return nil, nil
 	}
-	in := &inheritance{children: map[string]savedChild{}, configs: map[string]*ChildConfig{}, history: map[string][]EndedRun{}, streams: map[string]position{}, runs: left.Runs, byRun: map[runKey]keeper.Run{}}
+	in := &inheritance{children: map[string]savedChild{}, configs: map[string]*ChildConfig{}, history: map[string][]EndedRun{}, streams: map[string]position{}, runs: left.Runs, byRun: map[runKey]keeper.Run{}, unattended: left.Unattended}
 	for _, run := range left.Runs {
 		in.byRun[runKey{run.ID, run.Run}] = run
 	}

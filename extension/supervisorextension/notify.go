@@ -12,6 +12,8 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+
+	"github.com/otelwarden/warden/internal/keeper"
 )
 
 // notifyDirectory holds the sockets on which processes speak as to a service
@@ -19,9 +21,11 @@ import (
 type notifyDirectory struct {
 	runtimeDirectory string
 
-	mu   sync.Mutex
-	path string // guarded by mu; made for the first socket
-	last uint64 // guarded by mu
+	mu sync.Mutex
+	// own is for processes of this user, common for those of others, who can not come
+	// into the runtime directory; guarded by mu, and made for the first socket.
+	own, common string
+	last        uint64 // guarded by mu
 }
 
 const notifyPrefix = "notify-"
@@ -38,27 +42,30 @@ func (d *notifyDirectory) place() (directory, prefix string) {
 	if len(filepath.Join(d.runtimeDirectory, notifyPrefix+longest)) <= maxSocketPath {
 		return d.runtimeDirectory, notifyPrefix
 	}
+	return d.commonPlace()
+}
+
+// commonPlace is where everybody can come.
+func (d *notifyDirectory) commonPlace() (directory, prefix string) {
 	return os.TempDir(), "warden-" + notifyPrefix + InstanceID(d.runtimeDirectory)[:8] + "-"
 }
 
-// listen opens a new socket in the directory, which is this user's only. Two
-// collectors may have one runtime directory, so each makes a directory of its own.
-func (d *notifyDirectory) listen() (*net.UnixConn, error) {
+// listen opens a new socket for a process of that user; nil: of this one. Two
+// collectors may have one runtime directory, so each makes directories of its own.
+func (d *notifyDirectory) listen(owner *keeper.Credential) (*net.UnixConn, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.path == "" {
-		directory, prefix := d.place()
-		if err := os.MkdirAll(directory, 0o700); err != nil {
-			return nil, fmt.Errorf("runtime directory: %w", err)
-		}
-		path, err := os.MkdirTemp(directory, prefix)
-		if err != nil {
-			return nil, fmt.Errorf("runtime directory: %w", err)
-		}
-		d.path = path
+	others := owner != nil && int(owner.UID) != os.Geteuid()
+	place := d.ownLocked
+	if others {
+		place = d.commonLocked
+	}
+	directory, err := place()
+	if err != nil {
+		return nil, fmt.Errorf("runtime directory: %w", err)
 	}
 	d.last++
-	path := filepath.Join(d.path, strconv.FormatUint(d.last, 10))
+	path := filepath.Join(directory, strconv.FormatUint(d.last, 10))
 	if len(path) > maxSocketPath {
 		return nil, fmt.Errorf("notify socket: %s has %d bytes, and an address takes %d: choose a shorter runtime_directory, or TMPDIR", path, len(path), maxSocketPath)
 	}
@@ -66,15 +73,57 @@ func (d *notifyDirectory) listen() (*net.UnixConn, error) {
 	if err != nil {
 		return nil, fmt.Errorf("notify socket: %w", err)
 	}
+	if others {
+		// To write to a socket takes the right to write to its file.
+		if err := os.Chown(path, int(owner.UID), int(owner.GID)); err != nil {
+			_ = conn.Close()
+			_ = os.Remove(path)
+			return nil, fmt.Errorf("notify socket: %w", err)
+		}
+	}
 	return conn, nil
+}
+
+// ownLocked makes the directory for this user's processes.
+func (d *notifyDirectory) ownLocked() (string, error) {
+	if d.own != "" {
+		return d.own, nil
+	}
+	directory, prefix := d.place()
+	if err := os.MkdirAll(directory, 0o700); err != nil {
+		return "", err
+	}
+	var err error
+	d.own, err = os.MkdirTemp(directory, prefix)
+	return d.own, err
+}
+
+// commonLocked makes the directory for other users' processes, which can pass through
+// it and not see what is in it.
+func (d *notifyDirectory) commonLocked() (string, error) {
+	if d.common != "" {
+		return d.common, nil
+	}
+	made, err := os.MkdirTemp(d.commonPlace())
+	if err != nil {
+		return "", err
+	}
+	if err := os.Chmod(made, 0o711); err != nil {
+		_ = os.Remove(made)
+		return "", err
+	}
+	d.common = made
+	return made, nil
 }
 
 // close removes what listen made.
 func (d *notifyDirectory) close() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.path != "" {
-		_ = os.RemoveAll(d.path)
+	for _, path := range []string{d.own, d.common} {
+		if path != "" {
+			_ = os.RemoveAll(path)
+		}
 	}
 }
 
@@ -82,13 +131,15 @@ func (d *notifyDirectory) close() {
 // this one's alone.
 func (d *notifyDirectory) closeAll() {
 	d.close()
-	directory, prefix := d.place()
-	left, err := filepath.Glob(filepath.Join(directory, prefix+"*"))
-	if err != nil {
-		return // the pattern is valid, unless the directory has a name that makes it another
-	}
-	for _, path := range left {
-		_ = os.RemoveAll(path)
+	for _, place := range []func() (directory, prefix string){d.place, d.commonPlace} {
+		directory, prefix := place()
+		left, err := filepath.Glob(filepath.Join(directory, prefix+"*"))
+		if err != nil {
+			continue // the pattern is valid, unless the directory has a name that makes it another
+		}
+		for _, path := range left {
+			_ = os.RemoveAll(path)
+		}
 	}
 }
 

@@ -25,26 +25,26 @@ func TestNotifyDirectory_IsInTheRuntimeDirectoryIfItsSocketsHaveRoomThere(t *tes
 	} {
 		d := &notifyDirectory{runtimeDirectory: tt.runtimeDirectory}
 		for range 2 {
-			socket, err := d.listen()
+			socket, err := d.listen(nil)
 			require.NoError(t, err)
 			assert.Equal(t, tt.in, filepath.Dir(filepath.Dir(socket.LocalAddr().String())))
 			closeSocket(socket)
 		}
 		// One that a killed collector left goes too, and another supervisor's stays.
 		left := &notifyDirectory{runtimeDirectory: tt.runtimeDirectory}
-		socket, err := left.listen()
+		socket, err := left.listen(nil)
 		require.NoError(t, err)
 		require.NoError(t, socket.Close())
 		other := &notifyDirectory{runtimeDirectory: tt.runtimeDirectory + "-other"}
-		socket, err = other.listen()
+		socket, err = other.listen(nil)
 		require.NoError(t, err)
 		d.closeAll()
-		assert.NoDirExists(t, d.path)
-		assert.NoDirExists(t, left.path)
-		assert.DirExists(t, other.path)
+		assert.NoDirExists(t, d.own)
+		assert.NoDirExists(t, left.own)
+		assert.DirExists(t, other.own)
 		closeSocket(socket)
 		other.closeAll()
-		assert.NoDirExists(t, other.path)
+		assert.NoDirExists(t, other.own)
 	}
 }
 
@@ -54,6 +54,6 @@ func TestNotifyDirectory_SaysWhenAPathIsTooLong(t *testing.T) {
 	t.Setenv("TMPDIR", base)
 	d := &notifyDirectory{runtimeDirectory: filepath.Join(base, "run")}
 	defer d.close()
-	_, err := d.listen()
+	_, err := d.listen(nil)
 	assert.ErrorContains(t, err, "bytes, and an address takes 107: choose a shorter runtime_directory, or TMPDIR")
 }

@@ -14,6 +14,8 @@ import (
 // classify says why a run ended that nobody had asked to end.
 func classify(exit keeper.Exit, success SuccessList) tree.ExitReason {
 	switch {
+	case exit.OOM:
+		return tree.ExitOOM
 	case exit.Signal != 0 && slices.Contains(success.Signals, exit.Signal):
 		return tree.ExitSuccess
 	case exit.Signal != 0:
@@ -29,6 +31,8 @@ func describe(exit keeper.Exit) string {
 	switch {
 	case exit.Lost:
 		return "ended, with what status is not known"
+	case exit.OOM:
+		return "was killed for want of memory"
 	case exit.Core:
 		return fmt.Sprintf("was ended by %s and dumped a core", signalName(exit.Signal))
 	case exit.Signal != 0:

@@ -29,6 +29,7 @@ func TestClassify(t *testing.T) {
 		{"a listed signal", signal(syscall.SIGUSR1), tree.ExitSuccess, "was ended by SIGUSR1"},
 		{"another signal", signal(syscall.SIGKILL), tree.ExitSignal, "was ended by SIGKILL"},
 		{"with a core", keeper.Exit{Code: -1, Signal: syscall.SIGSEGV, Core: true}, tree.ExitSignal, "was ended by SIGSEGV and dumped a core"},
+		{"an OOM kill", keeper.Exit{Code: -1, Signal: syscall.SIGKILL, OOM: true}, tree.ExitOOM, "was killed for want of memory"},
 		{"a status that is lost is not taken for 0", keeper.Exit{Lost: true}, tree.ExitCode, "ended, with what status is not known"},
 	}
 	for _, tt := range tests {

@@ -5,6 +5,7 @@ package supervisorextension
 
 import (
 	"context"
+	"errors"
 
 	"github.com/otelwarden/warden/internal/keeper"
 )
@@ -50,6 +51,13 @@ func attach(directory string, cfg *Config) newParent {
 		}, l.event)
 		if err != nil {
 			return parent{}, err
+		}
+		processes, held := cfg.descriptors()
+		if err := keeper.Budget(processes, held, left.OpenFiles); err != nil {
+			for _, run := range left.Runs {
+				run.Started.Close()
+			}
+			return parent{}, errors.Join(err, client.Detach())
 		}
 		return parent{Spawner: client, memory: client, left: left}, nil
 	}

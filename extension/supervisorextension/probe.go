@@ -17,14 +17,14 @@ import (
 type probe func(ctx context.Context) error
 
 // newProbe returns the probe of the one check that is given.
-func newProbe(httpCheck *HTTPCheck, tcp *TCPCheck, exec *ExecCheck, commands *runner, env []string, dir string) probe {
+func newProbe(httpCheck *HTTPCheck, tcp *TCPCheck, exec *ExecCheck, commands *runner, cfg *ProcessConfig, env []string) probe {
 	switch {
 	case httpCheck != nil:
 		return httpProbe(httpCheck)
 	case tcp != nil:
 		return tcpProbe(tcp)
 	default:
-		return execProbe(exec, commands, env, dir)
+		return execProbe(exec, commands, cfg, env)
 	}
 }
 
@@ -72,9 +72,13 @@ func tcpProbe(check *TCPCheck) probe {
 	}
 }
 
-func execProbe(check *ExecCheck, commands *runner, env []string, dir string) probe {
+func execProbe(check *ExecCheck, commands *runner, cfg *ProcessConfig, env []string) probe {
 	return func(ctx context.Context) error {
-		exit, err := commands.run(ctx, check.Command, env, dir)
+		j, err := jobOf(cfg, check.Command, env)
+		if err != nil {
+			return err
+		}
+		exit, err := commands.run(ctx, j)
 		switch {
 		case err != nil:
 			return err

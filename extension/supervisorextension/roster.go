@@ -214,7 +214,7 @@ func (r *roster) begin(c *child, m spawned) {
 	c.pid, c.startTicks = m.started.PID, m.started.StartTicks
 	c.started, c.startedMono = m.at, m.mono
 	c.socket = m.socket
-	if l := c.cfg.Liveness; l != nil && l.Exec != nil {
+	if c.runsCommands() {
 		c.env = m.env
 	}
 }

@@ -46,7 +46,7 @@ func (e *engine) spawn(a tree.Spawn) {
 		go func() {
 			result := spawned{id: a.ID, run: a.Run}
 			result.err = e.prepareAndSpawn(cfg, &result)
-			result.at, result.mono = time.Now(), monotonic()
+			result.at, result.mono = result.started.At, result.started.Mono
 			if !e.mailbox.post(result) {
 				result.leave()
 			}
@@ -59,8 +59,11 @@ func (e *engine) prepareAndSpawn(cfg *ProcessConfig, s *spawned) (err error) {
 		return err
 	}
 	spec := keeperSpec(cfg, s)
+	if spec.Rights.Credential, err = cfg.credential(); err != nil {
+		return err
+	}
 	if cfg.notifies() {
-		if s.socket, err = e.notify.listen(); err != nil {
+		if s.socket, err = e.notify.listen(spec.Rights.Credential); err != nil {
 			return err
 		}
 		s.env = append(s.env, notifyEnvironment(cfg, s.socket)...)
@@ -87,6 +90,8 @@ func keeperSpec(cfg *ProcessConfig, s *spawned) keeper.Spec {
 		ID: s.id, Run: s.run,
 		Argv: slices.Clone(cfg.Command), Dir: cfg.WorkingDirectory,
 		Stdout: stream[cfg.Output.Stdout], Stderr: stream[cfg.Output.Stderr],
+		Rights: cfg.rights(),
+		Cgroup: cfg.Cgroup.settings(), CgroupOptional: cfg.Cgroup.Optional,
 		Stop: keeperStop(cfg.Stop),
 	}
 	if cfg.Readiness != nil {
@@ -96,7 +101,7 @@ func keeperSpec(cfg *ProcessConfig, s *spawned) keeper.Spec {
 }
 
 func keeperStop(stop StopConfig) keeper.Stop {
-	return keeper.Stop{Signal: stop.Signal, Grace: stop.Timeout}
+	return keeper.Stop{Signal: stop.Signal, Grace: stop.Timeout, Scope: stop.Scope.keeper()}
 }
 
 func (e *engine) onSpawned(m spawned) {
@@ -125,7 +130,7 @@ func (e *engine) onSpawned(m spawned) {
 	e.step(tree.Spawned{ID: m.id, Run: m.run})
 	if c.stopping {
 		// The stop may have been asked for before the keeper knew of the run.
-		e.later(func() { e.spawner.Stop(m.id, m.run) })
+		e.stopBySignal(c)
 	}
 	// The keeper may have told of the death before this message came.
 	early := c.early
@@ -161,6 +166,10 @@ func (e *engine) abandon(c *child) {
 func (e *engine) onKeeper(event keeper.Event) {
 	c := e.roster.current(event.ID, event.Run)
 	switch {
+	case event.Kind == keeper.Stranger:
+		e.acknowledged(event)
+		e.tellStranger(event.Processes)
+		return
 	case c == nil || !c.spawning && !c.alive:
 		e.acknowledged(event)
 		return // of a run whose start was abandoned
@@ -173,7 +182,7 @@ func (e *engine) onKeeper(event keeper.Event) {
 	case keeper.Died:
 		e.onDied(c, event.Exit, event.Replayed)
 	case keeper.Killed:
-		e.tellKilled(c)
+		e.tellKilled(c, event.Processes)
 	case keeper.Unkillable:
 		e.tellUnkillable(c)
 		e.step(tree.Unkillable{ID: event.ID, Run: event.Run})
@@ -203,6 +212,10 @@ func (e *engine) acknowledged(event keeper.Event) {
 // nothing of its group lives. late: it died while there was no collector.
 func (e *engine) onDied(c *child, exit keeper.Exit, late bool) {
 	c.endHealth()
+	if how := keeperStop(c.cfg.Stop); c.stopping && c.cfg.Stop.asksByCommand() {
+		// What survives it did not hear of the command.
+		e.later(func() { e.spawner.SetStop(c.id, c.run, how) })
+	}
 	c.exit = c.exitReason(exit)
 	if exit.Mono == 0 { // nobody saw it
 		exit.At, exit.Mono = time.Now(), monotonic()

@@ -63,15 +63,31 @@ func (r *runner) end(number uint64) {
 	r.running.Done()
 }
 
+// job is a command that is run beside a process, with the rights of that.
+type job struct {
+	argv, env []string
+	dir       string
+	rights    keeper.Rights
+}
+
+// jobOf is a command beside the process of a configuration. Who the process runs as is
+// looked up now.
+func jobOf(cfg *ProcessConfig, argv, env []string) (job, error) {
+	j := job{argv: argv, env: env, dir: cfg.WorkingDirectory, rights: cfg.rights()}
+	var err error
+	j.rights.Credential, err = cfg.credential()
+	return j, err
+}
+
 // run runs a command and returns how it ended once nothing of it is left. When ctx
 // ends the command is killed, and ctx's error returned.
-func (r *runner) run(ctx context.Context, command, env []string, dir string) (keeper.Exit, error) {
+func (r *runner) run(ctx context.Context, j job) (keeper.Exit, error) {
 	number, events, ok := r.begin()
 	if !ok {
 		return keeper.Exit{}, keeper.ErrClosed
 	}
 	defer r.end(number)
-	spec := keeper.Spec{ID: commandID, Run: number, Argv: command, Env: env, Dir: dir, Stop: keeper.Stop{Signal: syscall.SIGKILL}}
+	spec := keeper.Spec{ID: commandID, Run: number, Argv: j.argv, Env: j.env, Dir: j.dir, Rights: j.rights, Stop: keeper.Stop{Signal: syscall.SIGKILL}}
 	if _, err := r.spawner.Spawn(spec); err != nil {
 		return keeper.Exit{}, err
 	}

@@ -6,6 +6,7 @@ package supervisorextension
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/otelwarden/warden/internal/journal"
@@ -60,19 +61,47 @@ func (e *engine) tellStopping(c *child, a tree.StopProcess) {
 	e.tell(c, c.pid, journal.ProcessStopping, journal.SeverityInfo, body, attrs...)
 }
 
-func (e *engine) tellKilled(c *child) {
+func (e *engine) tellKilled(c *child, survivors []keeper.ProcessName) {
 	if c.pid == 0 {
-		e.tell(c, 0, journal.ProcessSurvivorsKilled, journal.SeverityWarn, "left processes in its group that did not end, they were killed")
+		body := "left processes that did not end, they were killed"
+		var attrs []journal.Attr
+		if len(survivors) > 0 {
+			body = fmt.Sprintf("left processes that did not end, they were killed: %s", nameProcesses(survivors))
+			attrs = append(attrs, journal.String(journal.KeyProcesses, nameProcesses(survivors)))
+		}
+		e.tell(c, 0, journal.ProcessSurvivorsKilled, journal.SeverityWarn, body, attrs...)
 		return
 	}
 	body := fmt.Sprintf("did not end within %v of being asked, it was killed", c.cfg.Stop.Timeout)
+	attrs := []journal.Attr{report(shutdownError)}
 	switch {
 	case c.hurried:
 		body = "did not end before shutdown_timeout was nearly over, it was killed"
 	case c.cfg.Stop.Timeout == 0:
 		body = "was killed, its stop has no grace"
+		attrs = nil // it is what was asked for
 	}
-	e.tell(c, c.pid, journal.ProcessKilled, journal.SeverityWarn, body, report(shutdownError))
+	e.tell(c, c.pid, journal.ProcessKilled, journal.SeverityWarn, body, attrs...)
+}
+
+// nameProcesses lists processes as "nginx (12), sh (13)".
+func nameProcesses(processes []keeper.ProcessName) string {
+	names := make([]string, len(processes))
+	for i, p := range processes {
+		names[i] = fmt.Sprintf("%s (%d)", p.Name, p.PID)
+	}
+	return strings.Join(names, ", ")
+}
+
+// tellStranger tells of what some process has left behind.
+func (e *engine) tellStranger(processes []keeper.ProcessName) {
+	pid := 0
+	if len(processes) > 0 {
+		pid = processes[0].PID
+	}
+	e.append(e.roster.root, pid, journal.TopicLifecycle, journal.ProcessOrphanUnattributed, journal.SeverityWarn,
+		fmt.Sprintf("has a process that was left behind, by which of its own can not be told: %s; it is left alone", nameProcesses(processes)),
+		journal.String(journal.KeyProcesses, nameProcesses(processes)))
 }
 
 func (e *engine) tellUnkillable(c *child) {
@@ -109,7 +138,9 @@ func (e *engine) tellDied(c *child, exit keeper.Exit, run EndedRun) {
 	}
 	name, severity := journal.ProcessCrashed, journal.SeverityError
 	switch {
-	case c.exit == tree.ExitStopped || c.exit == tree.ExitSuccess && c.readyByExit():
+	case c.exit == tree.ExitStopped:
+	case c.exit == tree.ExitSuccess && (c.readyByExit() || c.config.Restart != RestartPermanent):
+		// It was to end.
 	case c.exit == tree.ExitStartTimeout || c.state == tree.StateStarting:
 		attrs = append(attrs, report(startError))
 	default:

@@ -78,7 +78,7 @@ func (k *modelKeeper) attach(c *modelClient, steps int) newParent {
 		left := keeper.State{Fresh: len(k.values) == 0, Values: maps.Clone(k.values), Journal: slices.Clone(k.journal), JournalFirst: 1}
 		for _, r := range k.runs {
 			left.Runs = append(left.Runs, keeper.Run{
-				ID: r.id, Run: r.run, Started: keeper.Started{PID: r.pid, StartTicks: uint64(r.pid)}, StartedAt: time.Now(), StartedMono: monotonic(), Gone: r.gone,
+				ID: r.id, Run: r.run, Started: keeper.Started{PID: r.pid, StartTicks: uint64(r.pid), At: time.Now(), Mono: monotonic()}, Gone: r.gone,
 			})
 		}
 		for _, e := range k.events {
@@ -157,7 +157,7 @@ func (c *modelClient) Spawn(spec keeper.Spec) (keeper.Started, error) {
 		k.runs = append(k.runs, r)
 	}
 	c.step()
-	return keeper.Started{PID: r.pid, StartTicks: uint64(r.pid)}, nil
+	return keeper.Started{PID: r.pid, StartTicks: uint64(r.pid), At: time.Now(), Mono: monotonic()}, nil
 }
 
 func (k *modelKeeper) find(id string, run uint64) *modelRun {
@@ -183,6 +183,8 @@ func (c *modelClient) SetStop(id string, run uint64, how keeper.Stop) {
 	defer c.keeper.mu.Unlock()
 	c.keeper.stops = append(c.keeper.stops, fmt.Sprintf("%s%d %v %v", id, run, how.Signal, how.Grace))
 }
+
+func (c *modelClient) Signal(string, uint64, syscall.Signal) {}
 
 func (c *modelClient) Kill(id string, run uint64) { c.Stop(id, run) }
 

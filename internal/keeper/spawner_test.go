@@ -134,7 +134,7 @@ func TestSpawner_HowARunIsStoppedCanBeChangedWhileItRuns(t *testing.T) {
 func TestSpawner_AnotherStopSignalIsSentToWhatIsBeingStopped(t *testing.T) {
 	eachSpawner(t, func(t *testing.T, spawner makeSpawner) {
 		b := newBench(t, spawner)
-		run, started := b.shell("trap 'echo term' TERM; trap 'exit 3' INT; echo up; while :; do sleep 0.01; done", captured)
+		run, started := b.shell("exec 2>/dev/null; trap 'echo term' TERM; trap 'exit 3' INT; echo up; while :; do sleep 0.01; done", captured)
 		defer started.Close()
 		assert.Equal(t, "up", firstLine(t, started.Stdout))
 		b.SetStop("sh", run, Stop{Grace: -1}) // no signal: something else asks it
