@@ -40,9 +40,7 @@ func TestTimers_TheEarliestIsAlwaysNext(t *testing.T) {
 			want := earliest()
 			require.Nil(t, q.due(0))
 			require.Same(t, want, q.due(time.Hour))
-			for i, n := range q.heap {
-				require.Equal(t, i+1, n.timer.index)
-			}
+			q.requireInOrder(t)
 		}
 		for want := earliest(); want != nil; want = earliest() {
 			require.Same(t, want, q.due(time.Hour))
@@ -55,4 +53,12 @@ func TestTimers_TheEarliestIsAlwaysNext(t *testing.T) {
 			}
 		}
 	})
+}
+
+// requireInOrder: every node is armed once, and knows its place. One that is armed
+// twice could never be disarmed, and the Step in which its time comes would not end.
+func (q *timers) requireInOrder(t require.TestingT) {
+	for i, n := range q.heap {
+		require.Equal(t, i+1, n.timer.index, "%s is armed twice", n.id)
+	}
 }

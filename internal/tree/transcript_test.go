@@ -300,6 +300,7 @@ func (p *player) step(ev Event) {
 	for _, a := range p.tree.Step(p.now, ev) {
 		p.printf("%s", p.tell(a))
 	}
+	p.tree.timers.requireInOrder(p.t)
 	if at, ok := p.tree.NextDeadline(); ok {
 		p.printf("(something is due in %v)", at-p.now)
 	}

@@ -429,6 +429,7 @@ func (w *world) check() {
 			require.Equal(w.t, StateStarting, s.State, id)
 		}
 	}
+	w.tree.timers.requireInOrder(w.t)
 	at, armed := w.tree.NextDeadline()
 	require.True(w.t, !armed || at > w.now, "a time that has passed is awaited")
 	seen := map[string]bool{}
