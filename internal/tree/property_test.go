@@ -13,11 +13,7 @@ func TestTree_KeepsItsPromisesInABadWorld(t *testing.T) {
 	for range 10 { // rapid's own number of checks is a matter of a moment
 		rapid.Check(t, func(t *rapid.T) {
 			w := newWorld(t, &rapidChooser{t: t, steps: rapid.IntRange(0, 300).Draw(t, "steps")})
-			defer func() {
-				if t.Failed() {
-					t.Logf("scenario: %s", w.scenario())
-				}
-			}()
+			defer w.tellUnlessAtRest(t.Logf)
 			w.run()
 		})
 	}
@@ -29,11 +25,7 @@ func FuzzTree(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
 		w := newWorld(t, &byteChooser{data[:min(len(data), 300)]}) // longer ones show nothing new, slowly
-		defer func() {
-			if t.Failed() {
-				t.Logf("scenario: %s", w.scenario())
-			}
-		}()
+		defer w.tellUnlessAtRest(t.Logf)
 		w.run()
 	})
 }

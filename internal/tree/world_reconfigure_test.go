@@ -25,10 +25,12 @@ func newConfigured() configured {
 	return configured{touched: map[string]bool{}, added: map[string]bool{}, deleted: map[string]bool{}, together: map[string]bool{}}
 }
 
+var invalid = Reconfigure{Root: Supervisor{MaxRestarts: -1}}
+
 // reconfigure gives the tree another specification, now and then an invalid one.
 func (w *world) reconfigure() {
 	if odds(w.c, 12, "invalid") {
-		w.step(stepJSON{Op: "reconfigure"}, Reconfigure{Root: Supervisor{MaxRestarts: -1}})
+		w.feed(invalid)
 		return
 	}
 	next := deriveSupervisor(w.c, w.root, 0)
@@ -38,6 +40,10 @@ func (w *world) reconfigure() {
 	for odds(w.c, 2, "restart") && len(restart) < 3 {
 		restart = append(restart, pickID(w, ids))
 	}
+	w.reconfigureTo(next, restart)
+}
+
+func (w *world) reconfigureTo(next Supervisor, restart []string) {
 	for _, c := range Plan(w.root, next, restart) {
 		_, there := w.tree.Status(c.ID)
 		n := w.tree.nodes[c.ID]
@@ -59,8 +65,7 @@ func (w *world) reconfigure() {
 		return true
 	})
 	w.root, w.configured.awaited = next, true
-	spec := jsonOf("root", &next)
-	w.step(stepJSON{Op: "reconfigure", Spec: &spec, Child: strings.Join(restart, " ")}, Reconfigure{Root: next, Restart: restart})
+	w.feed(Reconfigure{Root: next, Restart: restart})
 	if slices.ContainsFunc(w.latest, func(a Action) bool {
 		r, ok := a.(Restarting)
 		return ok && r.Reason != RestartConfig
@@ -96,7 +101,7 @@ func (w *world) wasTouched(id string) bool {
 
 func (w *world) reconfigured(a Reconfigured) {
 	if a.Err != nil {
-		require.Equal(w.t, Reconfigure{Root: Supervisor{MaxRestarts: -1}}, w.event)
+		require.Equal(w.t, invalid, w.event)
 		return
 	}
 	require.True(w.t, w.configured.awaited, "nobody asked")

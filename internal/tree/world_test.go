@@ -4,7 +4,6 @@
 package tree
 
 import (
-	"encoding/json"
 	"maps"
 	"slices"
 	"strings"
@@ -37,7 +36,10 @@ type world struct {
 	latest     []Action // what it led to
 	stopping   bool
 	ended      bool
-	steps      []stepJSON
+	atRest     bool       // and all is well
+	planted    specJSON   // what root was at first
+	steps      []stepJSON // what was done
+	took       [][]Action // what the tree did in each of them
 }
 
 // process is one that is alive, or about to be.
@@ -50,11 +52,15 @@ type process struct {
 }
 
 func newWorld(t require.TestingT, c chooser) *world {
+	return newWorldOf(t, c, chooseRoot(c), uint64(c.pick(3, "seed")))
+}
+
+func newWorldOf(t require.TestingT, c chooser, root Supervisor, seed uint64) *world {
 	w := &world{
-		t: t, c: c, root: chooseRoot(c), seed: uint64(c.pick(3, "seed")),
+		t: t, c: c, root: root, seed: seed,
 		kept: map[string]string{}, lastRun: map[string]uint64{}, processes: map[string]*process{},
 		states: map[string]State{}, unanswered: map[uint64]bool{}, decisions: map[string][]time.Duration{},
-		configured: newConfigured(),
+		configured: newConfigured(), planted: *rootJSON(&root),
 	}
 	var err error
 	w.tree, err = New(w.root, w.seed)
@@ -64,38 +70,18 @@ func newWorld(t require.TestingT, c chooser) *world {
 	return w
 }
 
-// scenario is what was done, in the corpus' format; operations that the corpus
-// does not have stand for events that it has no need of.
-func (w *world) scenario() string {
-	s, err := json.Marshal(scenario{ID: "failing", Tree: jsonOf("root", &w.root), Steps: w.steps})
-	require.NoError(w.t, err)
-	return string(s)
-}
-
-func jsonOf(name string, s *Supervisor) specJSON {
-	j := specJSON{
-		Name: name, Type: "supervisor", Strategy: s.Strategy.String(), MaxRestarts: s.MaxRestarts,
-		PeriodMS: int(s.Period.Milliseconds()), AutoShutdown: s.AutoShutdown.String(),
-	}
-	for _, c := range s.Children {
-		child := specJSON{Name: c.Name, Type: "worker"}
-		if c.Supervisor != nil {
-			child = jsonOf(c.Name, c.Supervisor)
-		}
-		child.Restart, child.Significant = c.Restart.String(), c.Significant
-		j.Children = append(j.Children, child)
-	}
-	return j
-}
-
-// run plays a scenario to its end.
+// run plays a random scenario to its end.
 func (w *world) run() {
-	w.step(stepJSON{Op: "start"}, Start{})
+	w.feed(Start{})
 	for w.c.more() {
 		w.something()
 	}
-	// Whatever came before, a stop brings everything to rest.
-	w.step(stepJSON{Op: "stop_tree"}, Stop{})
+	w.rest()
+}
+
+// rest: whatever came before, a stop brings everything to rest.
+func (w *world) rest() {
+	w.feed(Stop{})
 	for range 100_000 {
 		if !w.answerOne(true) {
 			break
@@ -116,6 +102,7 @@ func (w *world) run() {
 		require.False(w.t, n.sup != nil && n.sup.stale, "the list of %q is an old one", n.id)
 	}
 	w.checkLists("", &w.root)
+	w.atRest = true
 }
 
 // something happens.
@@ -136,11 +123,12 @@ func (w *world) something() {
 	case 11:
 		switch w.c.pick(6, "rare") {
 		case 0:
-			w.step(stepJSON{Op: "stop_tree"}, Stop{})
+			w.feed(Stop{})
 		case 1:
-			w.step(stepJSON{Op: "start"}, Start{})
+			w.feed(Start{})
 		case 2:
-			w.stale()
+			id := pickID(w, w.lastRun)
+			w.stale(id, w.lastRun[id]+uint64(w.c.pick(2, "run"))-1)
 		case 3:
 			w.reload()
 		}
@@ -151,7 +139,7 @@ func (w *world) something() {
 
 func (w *world) pass(d time.Duration) {
 	w.now += d
-	w.step(stepJSON{Op: "wait", MS: int(d.Milliseconds())}, Tick{})
+	w.step(stepJSON{Op: "wait", MS: int(d / time.Millisecond), NS: int(d % time.Millisecond)}, Tick{})
 }
 
 // pickID is one of the IDs in m, "" if there is none.
@@ -182,56 +170,37 @@ func (w *world) answerOne(kindly bool) bool {
 	}
 	switch {
 	case p.asked && how == 5:
-		p.survivor = true
-		w.step(stepJSON{Op: "unkillable", Child: id}, Unkillable{id, p.run})
-	case p.asked && !p.spawned && how == 4:
-		w.died(id)
-		w.step(stepJSON{Op: "start_failed", Child: id}, StartFailed{id, p.run})
+		w.feed(Unkillable{id, p.run})
+	case how == 5, p.asked && !p.spawned && how == 4:
+		w.feed(StartFailed{id, p.run})
 	case p.asked:
-		w.died(id)
-		w.step(stepJSON{Op: "stopped", Child: id}, Exited{id, p.run, ExitStopped})
-	case how == 5:
-		w.died(id)
-		w.step(stepJSON{Op: "start_failed", Child: id}, StartFailed{id, p.run})
+		w.feed(Exited{id, p.run, ExitStopped})
 	case how == 4:
-		w.died(id)
-		w.step(stepJSON{Op: "exit", Child: id, How: "error"}, Exited{id, p.run, ExitCode})
+		w.feed(Exited{id, p.run, ExitCode})
 	case !p.spawned:
-		p.spawned, p.ready = true, !w.tree.nodes[id].awaitsReady
-		w.step(stepJSON{Op: "spawned", Child: id}, Spawned{id, p.run})
+		w.feed(Spawned{id, p.run})
 	default:
-		p.ready = true
-		w.step(stepJSON{Op: "ready", Child: id}, Ready{id, p.run})
+		w.feed(Ready{id, p.run})
 	}
 	return true
 }
 
 // crash ends some process, a survivor perhaps.
 func (w *world) crash() {
-	id := pickID(w, w.processes)
-	if id == "" {
-		return
+	if id := pickID(w, w.processes); id != "" {
+		w.feed(Exited{id, w.processes[id].run, []ExitReason{ExitSuccess, ExitCode, ExitSignal}[w.c.pick(3, "exit")]})
 	}
-	p := w.processes[id]
-	how := w.c.pick(3, "exit")
-	w.died(id)
-	w.step(
-		stepJSON{Op: "exit", Child: id, How: []string{"normal", "error", "killed"}[how]},
-		Exited{id, p.run, []ExitReason{ExitSuccess, ExitCode, ExitSignal}[how]},
-	)
 }
 
-func (w *world) died(id string) { delete(w.processes, id) }
-
-func (w *world) stale() {
-	id := pickID(w, w.lastRun)
+// stale: what is said of a run that is over means nothing.
+func (w *world) stale(id string, run uint64) {
 	if n := w.tree.nodes[id]; n != nil && n.sup != nil {
 		return
 	}
-	run := w.lastRun[id] + uint64(w.c.pick(2, "run")) - 1
 	if p := w.processes[id]; p != nil && p.run == run {
 		return
 	}
+	w.record(stepJSON{Op: "stale", Child: id, Run: run})
 	for _, ev := range []Event{Spawned{id, run}, Ready{id, run}, StartFailed{id, run}, Exited{id, run, ExitCode}, Unkillable{id, run}, Tick{}} {
 		require.Empty(w.t, w.tree.Step(w.now, ev), "%#v", ev)
 		w.shadow.Step(w.now, ev)
@@ -242,10 +211,7 @@ func (w *world) operate() {
 	ids := map[string]bool{}
 	w.tree.Walk(func(id string, _ Status) bool { ids[id] = true; return true })
 	ids["nobody"], ids["no.body"] = true, true
-	w.tokens++
-	cmd := Command{Token: w.tokens, Op: Op(w.c.pick(5, "op")), ID: pickID(w, ids)}
-	names := []string{"restart", "terminate", "operator_restart", "delete", "start_child"}
-	step := stepJSON{Op: names[cmd.Op], Child: cmd.ID}
+	cmd := Command{Op: Op(w.c.pick(5, "op")), ID: pickID(w, ids)}
 	if cmd.Op == OpAdd {
 		name := []string{"a0", "a1", "new", "x", "y", ""}[w.c.pick(6, "name")]
 		parent := Supervisor{}
@@ -254,17 +220,19 @@ func (w *world) operate() {
 		}
 		child := chooseChild(w.c, name, parent, strings.Count(cmd.ID, ".")+1)
 		cmd.Child = &child
-		w.configured.added[join(cmd.ID, name)] = true
 	}
-	if cmd.Op == OpDelete {
-		w.configured.deleted[cmd.ID] = true
-	}
-	w.unanswered[cmd.Token] = true
-	w.step(step, cmd)
+	w.command(cmd)
+}
+
+func (w *world) command(cmd Command) {
+	w.tokens++
+	cmd.Token = w.tokens
+	w.feed(cmd)
 }
 
 // reload replaces the shadow by what is loaded from its saved state.
 func (w *world) reload() {
+	w.record(stepJSON{Op: "reload"})
 	saved := map[string][]byte{}
 	w.shadow.Save(func(key string, value []byte) {
 		require.NotContains(w.t, saved, key)
@@ -278,9 +246,72 @@ func (w *world) reload() {
 	require.Equal(w.t, saved, again, "saving what was loaded")
 }
 
+// feed has an event happen, if it can.
+func (w *world) feed(ev Event) {
+	if w.happened(ev) {
+		w.step(stepOf(ev), ev)
+	}
+}
+
+// happened notes what an event means outside of the tree, and says whether it can
+// be: in a replay it may be about a process that this time there is not.
+func (w *world) happened(ev Event) bool {
+	id, run, ofProcess := runOf(ev)
+	p := w.processes[id]
+	if ofProcess && (p == nil || p.run != run) {
+		return false
+	}
+	switch ev := ev.(type) {
+	case Spawned:
+		p.spawned, p.ready = true, p.ready || !w.tree.nodes[id].awaitsReady
+	case Ready:
+		p.spawned, p.ready = true, true
+	case StartFailed:
+		if p.ready && !p.asked {
+			return false
+		}
+		delete(w.processes, id)
+	case Exited:
+		delete(w.processes, id)
+	case Unkillable:
+		p.survivor = true
+	case Command:
+		w.unanswered[ev.Token] = true
+		switch ev.Op {
+		case OpAdd:
+			w.configured.added[join(ev.ID, ev.Child.Name)] = true
+		case OpDelete:
+			w.configured.deleted[ev.ID] = true
+		}
+	}
+	return true
+}
+
+// runOf is the run of a process that an event is about, if it is about one.
+func runOf(ev Event) (id string, run uint64, ok bool) {
+	switch ev := ev.(type) {
+	case Spawned:
+		return ev.ID, ev.Run, true
+	case Ready:
+		return ev.ID, ev.Run, true
+	case StartFailed:
+		return ev.ID, ev.Run, true
+	case Exited:
+		return ev.ID, ev.Run, true
+	case Unkillable:
+		return ev.ID, ev.Run, true
+	}
+	return "", 0, false
+}
+
+func (w *world) record(s stepJSON) {
+	w.steps = append(w.steps, s)
+	w.took = append(w.took, nil)
+}
+
 // step feeds both trees, carries the actions out and checks them.
 func (w *world) step(s stepJSON, ev Event) {
-	w.steps = append(w.steps, s)
+	w.record(s)
 	if _, ok := ev.(Stop); ok {
 		w.stopping = true
 	}
@@ -289,6 +320,7 @@ func (w *world) step(s stepJSON, ev Event) {
 	}
 	actions := append([]Action{}, w.tree.Step(w.now, ev)...)
 	w.event, w.latest = ev, actions
+	w.took[len(w.took)-1] = actions
 	require.Equal(w.t, actions, append([]Action{}, w.shadow.Step(w.now, ev)...), "a tree that was loaded goes on differently")
 	for _, a := range actions {
 		w.carryOut(a)
