@@ -20,8 +20,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// corpus is what Erlang/OTP's supervisor was observed to do; the format is told in
-// internal/tree.
+// corpus is what Erlang/OTP's supervisor was observed to do; FORMAT.md beside it tells
+// the format.
 const corpus = "../../internal/tree/testdata/oracle/public.json"
 
 // played are the scenarios that real processes play here: one for each rule that
@@ -107,15 +107,22 @@ func (s *spec) yaml(dir string) map[string]any {
 	return section
 }
 
-// told translates the lifecycle records into the events of the corpus. What a
-// supervisor does shows in its children, but for its giving up.
-func (c *collector) told(root string) (events []string, pids map[string]int) {
+// inOrder are all events in the order in which they happened.
+func (c *collector) inOrder() []record {
 	c.t.Helper()
 	records := c.events()
 	slices.SortStableFunc(records, func(a, b record) int { return cmp.Compare(a.sequence(), b.sequence()) })
+	return records
+}
+
+// told translates the lifecycle records into the events of the corpus. Of supervisors
+// it has their giving up; what else they do is told when it is done, not when it
+// begins, and is compared by toldOfSupervisors.
+func (c *collector) told(root string) (events []string, pids map[string]int) {
+	c.t.Helper()
 	pids = map[string]int{}
 	ready := map[string]bool{}
-	for _, r := range records {
+	for _, r := range c.inOrder() {
 		id, _ := r.attrs["supervisor.process.id"].(string)
 		name := id[strings.LastIndex(id, ".")+1:]
 		run := fmt.Sprint(id, " ", r.run())
@@ -134,13 +141,63 @@ func (c *collector) told(root string) (events []string, pids map[string]int) {
 			}
 			events = append(events, verb+name)
 		case "supervisor.gave_up":
-			if name == "" {
-				name = root
-			}
-			events = append(events, "sup_giveup "+name)
+			events = append(events, "sup_giveup "+cmp.Or(name, root))
 		}
 	}
 	return events, pids
+}
+
+// toldOfSupervisors is what became of each supervisor, by name.
+func (c *collector) toldOfSupervisors(root string) map[string][]string {
+	c.t.Helper()
+	all := map[string][]string{}
+	for _, r := range c.inOrder() {
+		id, _ := r.attrs["supervisor.process.id"].(string)
+		name := cmp.Or(id[strings.LastIndex(id, ".")+1:], root)
+		switch r.name {
+		case "supervisor.started", "supervisor.stopped", "supervisor.gave_up":
+			all[name] = append(all[name], strings.TrimPrefix(r.name, "supervisor."))
+		}
+	}
+	return all
+}
+
+// ofSupervisors is toldOfSupervisors as it ought to be when the collector has ended.
+func (s *scenario) ofSupervisors() map[string][]string {
+	all := map[string][]string{}
+	for _, events := range append([][]string{s.Observed.Start}, s.Observed.Steps...) {
+		for _, event := range events {
+			verb, name, _ := strings.Cut(event, " ")
+			switch verb {
+			case "sup_start":
+				all[name] = append(all[name], "started")
+			case "sup_start_failed": // so it never was
+				all[name] = append(all[name][:len(all[name])-1], "stopped")
+			case "sup_stop":
+				all[name] = append(all[name], "stopped")
+			case "sup_giveup":
+				all[name] = append(all[name], "gave_up", "stopped")
+			}
+		}
+	}
+	for name, events := range all {
+		if events[len(events)-1] == "started" { // the end of the test stops it
+			all[name] = append(events, "stopped")
+		}
+	}
+	return all
+}
+
+// status is the exit status that the collector ought to have.
+func (s *scenario) status() int {
+	if s.Observed.Root == "alive" || len(s.Steps) > 0 && s.Steps[len(s.Steps)-1].Op == "stop_tree" {
+		return 0
+	}
+	// An automatic shutdown is as good as the end that it was for: here the last one.
+	if s.Tree.AutoShutdown != "never" && s.Steps[len(s.Steps)-1].How == "normal" {
+		return 0
+	}
+	return 1
 }
 
 func (r record) sequence() int64 {
@@ -200,7 +257,7 @@ func (s *scenario) play(t *testing.T) {
 	}
 	if s.Observed.Root == "alive" {
 		c.signal(syscall.SIGTERM)
-		c.wait()
+		assert.Equal(t, s.status(), c.wait(), "exit status")
 		all, _ := c.told(s.Tree.Name)
 		require.GreaterOrEqual(t, len(all), len(want))
 		for _, event := range all[len(want):] {
@@ -209,10 +266,11 @@ func (s *scenario) play(t *testing.T) {
 		all = all[:len(want)]
 		assert.Equal(t, want, all)
 	} else {
-		c.wait()
+		assert.Equal(t, s.status(), c.wait(), "exit status")
 		all, _ := c.told(s.Tree.Name)
 		assert.Equal(t, want, all)
 	}
+	assert.Equal(t, s.ofSupervisors(), c.toldOfSupervisors(s.Tree.Name), "what became of the supervisors")
 	c.requireNothingLeft()
 }
 

@@ -64,10 +64,8 @@ func (c *collector) give(word string) time.Time {
 // the last word of the event's name.
 func (c *collector) story() []string {
 	c.t.Helper()
-	records := c.events()
-	slices.SortStableFunc(records, func(a, b record) int { return cmp.Compare(a.sequence(), b.sequence()) })
 	told := []string{}
-	for _, r := range records {
+	for _, r := range c.inOrder() {
 		id, _ := r.attrs["supervisor.process.id"].(string)
 		_, verb, _ := strings.Cut(r.name, ".")
 		told = append(told, cmp.Or(id, "root")+" "+verb)
