@@ -126,9 +126,28 @@ func TestTree_DoesWhatOTPDid(t *testing.T) {
 	})
 }
 
+// What a failing test prints has to be what the format demands.
+func TestScenario_IsWrittenAsItWasRead(t *testing.T) {
+	eachCorpus(t, func(text []byte, corpus []scenario) {
+		written, err := json.Marshal(corpus)
+		require.NoError(t, err)
+		require.JSONEq(t, string(text), string(written))
+	})
+}
+
 // eachScenario runs a test for every scenario of every corpus in testdata/oracle, either
 // of those by event or of the others.
 func eachScenario(t *testing.T, byEvent bool, test func(*testing.T, scenario)) {
+	eachCorpus(t, func(_ []byte, corpus []scenario) {
+		for _, sc := range corpus {
+			if sc.ByEvent == byEvent {
+				t.Run(sc.ID, func(t *testing.T) { test(t, sc) })
+			}
+		}
+	})
+}
+
+func eachCorpus(t *testing.T, do func(text []byte, corpus []scenario)) {
 	files, err := filepath.Glob("testdata/oracle/*.json")
 	require.NoError(t, err)
 	require.NotEmpty(t, files)
@@ -138,11 +157,7 @@ func eachScenario(t *testing.T, byEvent bool, test func(*testing.T, scenario)) {
 		var corpus []scenario
 		require.NoError(t, json.Unmarshal(data, &corpus))
 		require.NotEmpty(t, corpus)
-		for _, sc := range corpus {
-			if sc.ByEvent == byEvent {
-				t.Run(sc.ID, func(t *testing.T) { test(t, sc) })
-			}
-		}
+		do(data, corpus)
 	}
 }
 
