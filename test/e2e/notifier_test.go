@@ -17,8 +17,11 @@ import (
 const role = "WARDEN_E2E_ROLE"
 
 func TestMain(m *testing.M) {
-	if os.Getenv(role) == "notifier" {
+	switch os.Getenv(role) {
+	case "notifier":
 		notify()
+	case "preforker":
+		preforker()
 	}
 	os.Exit(m.Run())
 }
