@@ -4,11 +4,14 @@
 package supervisorextension
 
 import (
+	"errors"
 	"os"
 	"syscall"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"go.opentelemetry.io/collector/component/componentstatus"
 )
 
 func TestEnding_StopsForTheFirstSignalThatEndsAndForNoReload(t *testing.T) {
@@ -42,4 +45,14 @@ func TestEnding_ThatIsClosedForAReloadTellsTheNextOneOfItsDirectory(t *testing.T
 	assert.False(t, stops(t.TempDir()), "of another directory")
 	assert.True(t, stops(e.of))
 	assert.False(t, stops(e.of), "once")
+}
+
+func TestSupervisor_AFatalStatusOfAnyComponentIsAnEndAndNoReload(t *testing.T) {
+	st := newStage(t, nil, sh("a", forever))
+	require.NoError(t, st.Ready())
+	st.ComponentStatusChanged(nil, componentstatus.NewRecoverableErrorEvent(errors.New("for a while")))
+	assert.False(t, st.ending.begun())
+	st.ComponentStatusChanged(nil, componentstatus.NewFatalErrorEvent(errors.New("for good")))
+	assert.True(t, st.ending.signalled())
+	assert.False(t, st.reloading())
 }

@@ -20,6 +20,12 @@ import (
 )
 
 func TestKeeper_AnswersWhenTheKernelRefuses(t *testing.T) {
+	for _, errno := range []syscall.Errno{syscall.EAGAIN, syscall.ENOMEM} {
+		t.Run(errno.Error(), func(t *testing.T) { keeperAnswersWhenTheKernelRefuses(t, errno) })
+	}
+}
+
+func keeperAnswersWhenTheKernelRefuses(t *testing.T, refusal syscall.Errno) {
 	var forkFails, pipeFails atomic.Int32 // errors to come
 	refuse := func(counter *atomic.Int32, errno syscall.Errno) error {
 		if counter.Load() == 0 {
@@ -31,7 +37,7 @@ func TestKeeper_AnswersWhenTheKernelRefuses(t *testing.T) {
 	h := newHost(t, func(s *system, _ *wire.Calls) {
 		fork, pipe := s.forkExec, s.pipe2
 		s.forkExec = func(path string, argv []string, attr *syscall.ProcAttr) (int, error) {
-			if err := refuse(&forkFails, syscall.EAGAIN); err != nil {
+			if err := refuse(&forkFails, refusal); err != nil {
 				return 0, err
 			}
 			return fork(path, argv, attr)
@@ -51,8 +57,11 @@ func TestKeeper_AnswersWhenTheKernelRefuses(t *testing.T) {
 	forkFails.Store(3)
 	for range 3 {
 		_, err := b.Spawn(spec)
-		assert.ErrorIs(t, err, syscall.EAGAIN)
-		assert.EqualError(t, err, `execute "/bin/sleep": resource temporarily unavailable`)
+		assert.EqualError(t, err, `execute "/bin/sleep": `+refusal.Error())
+		assert.ErrorIs(t, err, refusal)
+		// Whatever else is asked for meanwhile is done.
+		b.Stop("sh", 1)
+		require.NoError(t, b.Spawner.(*Client).Commit(Commit{Values: []Value{{"k", []byte("v")}}}))
 	}
 	for range 3 { // of three pipes
 		pipeFails.Store(1)

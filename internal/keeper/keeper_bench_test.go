@@ -63,6 +63,73 @@ func BenchmarkRestart(b *testing.B) {
 	}
 }
 
+// BenchmarkSpawn is a spawn, to the end of the exec, in a keeper that has so many
+// processes with two pipes each: by a clone alone, into a cgroup, and with the exec stub.
+func BenchmarkSpawn(b *testing.B) {
+	mask := 0o27
+	ways := []struct {
+		name   string
+		change func(*Spec)
+	}{
+		{"clone", func(s *Spec) { s.Stop.Scope = ScopeGroup }},
+		{"cgroup", func(*Spec) {}},
+		{"stub", func(s *Spec) { s.Stop.Scope = ScopeGroup; s.Rights.Umask = &mask }},
+		{"stub+cgroup", func(s *Spec) { s.Rights.Umask = &mask }},
+	}
+	for _, others := range []int{0, 1000, 5000} {
+		if err := Budget(others+10, 2*others+20, 0); err != nil {
+			b.Skip(err)
+		}
+		gone := make(chan struct{}, 100_000)
+		c, _ := attachB(b, runtimeDirectory(b), func(e Event) {
+			if e.Kind == Gone {
+				gone <- struct{}{}
+			}
+		})
+		b.Cleanup(c.Close)
+		many(b, c, others)
+		run := uint64(0)
+		for _, way := range ways {
+			b.Run(strconv.Itoa(others)+"/"+way.name, func(b *testing.B) {
+				spec := Spec{ID: "a", Argv: []string{"/bin/sleep", "100000"}, Stop: Stop{Signal: syscall.SIGTERM}}
+				way.change(&spec)
+				for b.Loop() {
+					run++
+					spec.Run = run
+					s, err := c.Spawn(spec)
+					if err != nil {
+						b.Fatal(err)
+					}
+					b.StopTimer()
+					_ = syscall.Kill(s.PID, syscall.SIGKILL)
+					<-gone
+					b.StartTimer()
+				}
+			})
+		}
+	}
+}
+
+// BenchmarkCgroup is what one for each run costs beside the clone into it.
+func BenchmarkCgroup(b *testing.B) {
+	c, err := openCgroups(b.TempDir())
+	if err != nil {
+		b.Skip(err)
+	}
+	b.Cleanup(c.close)
+	for run := uint64(0); b.Loop(); run++ {
+		g, fd, err := c.make(runKey{"a", run}, nil, nil)
+		if err != nil {
+			b.Fatal(err)
+		}
+		_ = syscall.Close(fd)
+		if g.populated() {
+			b.Fatal("nothing was started into it")
+		}
+		c.discard(g)
+	}
+}
+
 // BenchmarkAttach is the adoption of 5,000 processes with two pipes each and a full
 // journal, after a client that was lost. It also tells the keeper's memory.
 func BenchmarkAttach(b *testing.B) {

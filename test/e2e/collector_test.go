@@ -146,6 +146,10 @@ func (c *collector) cleanup() {
 	_ = c.cmd.Process.Kill()
 	<-c.ended
 	for _, pid := range c.keepers() {
+		// Some programs clear their environment, and are not found by it.
+		for _, child := range childrenOf(c.t, pid) {
+			_ = syscall.Kill(-child, syscall.SIGKILL)
+		}
 		_ = syscall.Kill(pid, syscall.SIGKILL)
 	}
 	for _, pid := range c.descendants() {

@@ -40,8 +40,14 @@ func TestDemo_ShowsEveryKindOfProcessAndEndsOnInterrupt(t *testing.T) {
 	for _, want := range []string{"clock", "flaky", "migrate", "gateway"} {
 		assert.Contains(t, c.output(), want)
 	}
+	p := c.page()
+	for name := range wanted {
+		assert.NotEmpty(t, p.find(name), "%s is not on the page", name)
+	}
+	asked := time.Now()
 	c.signal(syscall.SIGINT)
 	assert.Equal(t, 0, c.wait())
+	assert.Less(t, time.Since(asked), 10*time.Second, "no process wanted more than its grace")
 	c.requireNothingLeft()
 }
 

@@ -83,16 +83,17 @@ func TestInit_AsPID1ReapsStrangersAndItsProcessesOutliveTheirCollector(t *testin
 children:
   - {name: a, command: [DIR/polite, a]}
   - {name: b, command: [DIR/polite, b]}
-  - name: c
-    command: [DIR/polite, c]
-    liveness: {exec: {command: [DIR/question]}, interval: 200ms, timeout: 1m}
+  - {name: c, command: [DIR/polite, c]}
+  - {name: leaver, command: [DIR/leaver], stop: {scope: process}}
 `)
-	// What a question leaves in a session of its own loses its parent and is nobody's but
-	// init's. What is in the question's ends with it.
-	c.script("question", `
-rm -f DIR/there
-setsid /bin/sh -c 'touch DIR/there; sleep 0.2; echo >> DIR/strangers' >/dev/null 2>&1 &
-while [ ! -e DIR/there ]; do sleep 0.02; done
+	// What it leaves in a session of its own loses its parent, and is nobody's any more.
+	c.script("leaver", `
+while :; do
+	rm -f DIR/there
+	/bin/sh -c "setsid /bin/sh -c 'touch DIR/there; sleep 0.2; echo >> DIR/strangers' >/dev/null 2>&1 & exit 0"
+	while [ ! -e DIR/there ]; do sleep 0.02; done
+	sleep 0.1
+done
 `)
 	c.script("polite", politeScript)
 	c.asPID1()
@@ -107,7 +108,7 @@ while [ ! -e DIR/there ]; do sleep 0.02; done
 		require.Len(t, found, 1)
 		before = append(before, found[0])
 	}
-	own := []int{c.started("a", 1), c.started("b", 1), c.started("c", 1)}
+	own := []int{c.started("a", 1), c.started("b", 1), c.started("c", 1), c.started("leaver", 1)}
 	keeper := c.keeper()
 	for run := range 2 {
 		found := c.find("--set", c.runtimeDirectory())
@@ -128,7 +129,7 @@ while [ ! -e DIR/there ]; do sleep 0.02; done
 	c.stop()
 	c.requireTidy()
 	assert.Equal(t, []string{"c", "b", "a"}, c.lines("order"))
-	stopped := processes(slices.DeleteFunc(c.whole(), func(r record) bool { return r.name != "process.stopped" }))
+	stopped := processes(slices.DeleteFunc(c.whole(), func(r record) bool { return r.name != "process.stopped" || r.process() == "leaver" }))
 	assert.Equal(t, []string{"c", "b", "a"}, stopped)
 }
 

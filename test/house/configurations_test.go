@@ -128,3 +128,36 @@ func TestConfigurations_OfTheDocumentationAndTheRepositoryAreValid(t *testing.T)
 		})
 	}
 }
+
+// What is wrong is found before anything starts, with the texts that the extension's
+// own tests hold.
+func TestConfigurations_ThatAreWrongAreRefusedByTheBinary(t *testing.T) {
+	binary := os.Getenv("WARDEN_BINARY")
+	require.NotEmpty(t, binary, "WARDEN_BINARY must name the built otelcol-warden: use make test-integration")
+	home, err := filepath.Abs(filepath.Join(top, "extension", "supervisorextension"))
+	require.NoError(t, err)
+	files, err := filepath.Glob(filepath.Join(home, "testdata", "config", "bad", "*.yaml"))
+	require.NoError(t, err)
+	require.Greater(t, len(files), 25)
+	for _, file := range files {
+		t.Run(strings.TrimSuffix(filepath.Base(file), ".yaml"), func(t *testing.T) {
+			t.Parallel()
+			section, err := os.ReadFile(file)
+			require.NoError(t, err)
+			golden, err := os.ReadFile(strings.TrimSuffix(file, ".yaml") + ".golden")
+			require.NoError(t, err)
+			dir := t.TempDir()
+			rest, bad := filepath.Join(dir, "rest.yaml"), filepath.Join(dir, "bad.yaml")
+			require.NoError(t, os.WriteFile(rest, []byte(strings.ReplaceAll(completion, "extensions: {supervisor: {children: [{name: any, command: [/bin/true]}]}}\n", "")), 0o600))
+			require.NoError(t, os.WriteFile(bad, []byte("extensions:\n  supervisor:\n"+indented(string(section), "    ")), 0o600))
+			command := exec.Command(binary, "validate", "--config", rest, "--config", bad)
+			command.Dir = home
+			command.Env = append(os.Environ(), "EMPTY=")
+			output, err := command.CombinedOutput()
+			assert.Error(t, err, "it is taken")
+			for line := range strings.Lines(strings.ReplaceAll(string(golden), "$PWD", home)) {
+				assert.Contains(t, string(output), strings.TrimSpace(line))
+			}
+		})
+	}
+}
