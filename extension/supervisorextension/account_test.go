@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -129,4 +130,14 @@ func TestNotify_ReachesAProcessOfAnotherUser(t *testing.T) {
 	assert.NotEqual(t, own.LocalAddr().String(), conn.LocalAddr().String())
 	d.closeAll()
 	assert.NoDirExists(t, d.common)
+}
+
+func TestResource_NamesWhomAProcessRunsAs(t *testing.T) {
+	p := newDefaultProcess().Process
+	p.Command = []string{"true"}
+	for give, want := range map[string]string{"": ownUserName(), "root": "root", "0": "root", "123456": "123456"} {
+		p.User = give
+		owner, _ := newInfo("a", TypeService, p, "/run", time.Time{}).Resource.Attributes().Get("process.owner")
+		assert.Equal(t, want, owner.Str())
+	}
 }

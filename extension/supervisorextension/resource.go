@@ -41,9 +41,9 @@ var HostIdentity = sync.OnceValue(func() string {
 	return strings.TrimSpace(string(machineID)) + "/" + hostname
 })
 
-// newInfo describes a child, or the root if its command is nil. Ids that share a
+// newInfo describes a child, or the root if there is no process. Ids that share a
 // host are told apart by the runtime directory of their supervisor.
-func newInfo(id string, typ ProcessType, command []string, runtimeDirectory string, now time.Time) *Info {
+func newInfo(id string, typ ProcessType, process *ProcessConfig, runtimeDirectory string, now time.Time) *Info {
 	resource := pcommon.NewResource()
 	attrs := resource.Attributes()
 	name := id
@@ -52,11 +52,12 @@ func newInfo(id string, typ ProcessType, command []string, runtimeDirectory stri
 	}
 	attrs.PutStr("service.name", name)
 	attrs.PutStr("service.instance.id", InstanceID(HostIdentity(), runtimeDirectory, id))
-	if command != nil {
+	if process != nil {
+		command := process.Command
 		attrs.PutStr("supervisor.process.id", id)
 		attrs.PutStr("process.executable.name", filepath.Base(command[0]))
 		attrs.PutStr("process.command", command[0])
-		attrs.PutStr("process.owner", ownUserName())
+		attrs.PutStr("process.owner", process.owner())
 	}
 	return &Info{ID: id, Type: typ, Resource: resource, Created: now}
 }
@@ -71,6 +72,17 @@ func defaultRuntimeDirectory(id component.ID) string {
 		}
 	}
 	return filepath.Join(base, "warden", strings.ReplaceAll(id.String(), "/", "_"))
+}
+
+// owner names whom the process runs as, by the number if that has no name.
+func (p *ProcessConfig) owner() string {
+	if p.User == "" {
+		return ownUserName()
+	}
+	if account, err := p.account(); err == nil && account != nil {
+		return account.Username
+	}
+	return p.User
 }
 
 var ownUserName = sync.OnceValue(func() string {

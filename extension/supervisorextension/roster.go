@@ -84,11 +84,11 @@ func (r *roster) newInfo(id string, config *ChildConfig, created time.Time) *Inf
 		return newInfo(id, TypeSupervisor, nil, r.runtimeDirectory, created)
 	}
 	if config.Process.Template {
-		info := newInfo(id, TypeSupervisor, config.Process.Command, r.runtimeDirectory, created)
+		info := newInfo(id, TypeSupervisor, config.Process, r.runtimeDirectory, created)
 		info.Template = true
 		return info
 	}
-	return newInfo(id, TypeService, config.Process.Command, r.runtimeDirectory, created)
+	return newInfo(id, TypeService, config.Process, r.runtimeDirectory, created)
 }
 
 func newInstanceOf(template *child, id string) *child {

@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"sync"
 	"syscall"
+	"time"
 )
 
 // cgroups is the place in the unified hierarchy where the runs of a keeper have a cgroup
@@ -24,14 +25,18 @@ import (
 // started into one that was ever killed as a whole.
 type cgroups struct {
 	base string
+	// mkdir is os.Mkdir, unless a test lets it fail.
+	mkdir func(name string, mode os.FileMode) error
 
 	mu sync.Mutex
 	// delegated are the controllers that runs may use; guarded by mu.
 	delegated map[string]bool
 	// moved: this process is in the manager's; guarded by mu.
 	moved bool
-	// stale are cgroups that could not be removed; guarded by mu.
+	// stale are cgroups to be removed; guarded by mu.
 	stale []string
+	// sweeping: they are about to be; guarded by mu.
+	sweeping bool
 }
 
 const (
@@ -49,7 +54,7 @@ func openCgroups(directory string) (*cgroups, error) {
 	if err := os.Mkdir(base, 0o755); err != nil && !errors.Is(err, os.ErrExist) {
 		return nil, err
 	}
-	c := &cgroups{base: base, delegated: map[string]bool{}}
+	c := &cgroups{base: base, mkdir: os.Mkdir, delegated: map[string]bool{}}
 	// That base was there, or could be made, does not say that it can be written.
 	probe := path.Join(base, "probe-"+strconv.Itoa(os.Getpid()))
 	if err := os.Mkdir(probe, 0o755); err != nil {
@@ -164,14 +169,13 @@ func parseCgroupName(name string) (key runKey, ok bool) {
 // make makes the cgroup of a run, and returns it with a descriptor of it, which is the
 // caller's to close. manages are the processes that may have to be moved out of the way.
 func (c *cgroups) make(key runKey, settings []CgroupSetting, manages func() []int) (g *cgroup, fd int, err error) {
-	c.removeStale()
 	if err := c.delegate(settings, manages); err != nil {
 		return nil, noFD, err
 	}
 	g = &cgroup{path.Join(c.base, key.cgroupName())}
-	err = os.Mkdir(g.path, 0o755)
+	err = c.mkdir(g.path, 0o755)
 	if errors.Is(err, os.ErrExist) && g.remove() == nil { // of a keeper before this one
-		err = os.Mkdir(g.path, 0o755)
+		err = c.mkdir(g.path, 0o755)
 	}
 	if err != nil {
 		return nil, noFD, errorf("make the cgroup %s: %w", g.path, causeOf(err))
@@ -276,26 +280,37 @@ func (g *cgroup) eachBelow(visit func(*cgroup)) {
 	}
 }
 
-// discard removes the cgroup of a run that is over. What a run without ScopeTree
-// leaves alive keeps its cgroup until it ends.
+// sweepPause is how long a cgroup that is done with stays: the kernel makes the next one
+// wait for the removal.
+const sweepPause = 50 * time.Millisecond
+
+// discard has the cgroup of a run that is over removed, soon. What a run without
+// ScopeTree leaves alive keeps its cgroup until it ends.
 func (c *cgroups) discard(g *cgroup) {
-	if err := g.remove(); err != nil && !errors.Is(err, syscall.ENOENT) {
-		c.mu.Lock()
-		c.stale = append(c.stale, g.path)
-		c.mu.Unlock()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.stale = append(c.stale, g.path)
+	if !c.sweeping {
+		c.sweeping = true
+		time.AfterFunc(sweepPause, c.removeStale)
 	}
 }
 
+// removeStale removes what can be removed. What is still in use is for the next time.
 func (c *cgroups) removeStale() {
 	c.mu.Lock()
-	defer c.mu.Unlock()
-	kept := c.stale[:0]
-	for _, stale := range c.stale {
-		if err := (&cgroup{stale}).remove(); err != nil && !errors.Is(err, syscall.ENOENT) {
-			kept = append(kept, stale)
+	stale := c.stale
+	c.stale, c.sweeping = nil, false
+	c.mu.Unlock()
+	var kept []string
+	for _, path := range stale {
+		if err := (&cgroup{path}).remove(); err != nil && !errors.Is(err, syscall.ENOENT) {
+			kept = append(kept, path)
 		}
 	}
-	c.stale = kept
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.stale = append(c.stale, kept...)
 }
 
 // close removes base, unless something of it is still in use.

@@ -59,9 +59,11 @@ func (h *home) awaitLoss() (left bool, err error) {
 	}
 	h.events = events
 	// Each loses a name rather than an inode: we have them open. The directory can lose
-	// its own only when it is empty, so after the files.
+	// its own only when it is empty, so after the files. What a file itself tells of the
+	// loss of its name comes a moment before that is seen to be lost, so the directory,
+	// which tells a moment after, is listened to as well.
 	for _, path := range []string{h.dir.at("."), h.dir.at(lockName), h.dir.at(socketName)} {
-		_, err = syscall.InotifyAddWatch(fd, path, syscall.IN_ATTRIB|syscall.IN_MOVE_SELF|syscall.IN_DELETE_SELF)
+		_, err = syscall.InotifyAddWatch(fd, path, syscall.IN_ATTRIB|syscall.IN_MOVE_SELF|syscall.IN_DELETE_SELF|syscall.IN_DELETE|syscall.IN_MOVED_FROM)
 		if err != nil {
 			break
 		}

@@ -215,6 +215,27 @@ func TestScope_OfTheProcessIsItAlone(t *testing.T) {
 	})
 }
 
+func TestScope_WhatADeadKeeperLeftIsEndedByTheNextWhateverItHasCleared(t *testing.T) {
+	directory := runtimeDirectory(t)
+	if c, err := openCgroups(directory); err != nil {
+		t.Skipf("no cgroups can be made here: %v", err)
+	} else {
+		c.close()
+	}
+	script, pid := daemon(t, "env -i", sleeps)
+	_, started := killedKeeper(t, directory, Spec{Argv: []string{"sh", "-c", script + "echo up; exec sleep 1000"}, Stop: Stop{Signal: syscall.SIGTERM, Grace: time.Second}, Stdout: StreamPipe})
+	assert.Equal(t, "up", firstLine(t, started[0].Stdout))
+	require.True(t, isLiving(pid()))
+	_, state := attachTo(t, directory, ignoreEvents)
+	assert.True(t, state.Fresh)
+	assert.False(t, isLiving(pid()))
+	base, err := cgroupBase(directory)
+	require.NoError(t, err)
+	left, err := filepath.Glob(base + "/*/cgroup.procs")
+	require.NoError(t, err)
+	assert.Empty(t, left)
+}
+
 func TestLooks_AnswerWhatIsAskedWhileOneIsMadeWithTheNext(t *testing.T) {
 	var l looks
 	begun, go1 := make(chan struct{}), make(chan struct{})

@@ -373,3 +373,45 @@ children:
 	assert.Equal(t, pid, next.eventsOf("a", "process.ready")[0].pid())
 	next.stop()
 }
+
+// controllers are those that processes can be limited with here.
+func controllers() string {
+	for _, mount := range []string{"/sys/fs/cgroup", "/sys/fs/cgroup/unified"} {
+		if text, err := os.ReadFile(mount + "/cgroup.controllers"); err == nil {
+			return strings.TrimSpace(string(text))
+		}
+	}
+	return ""
+}
+
+func TestCgroup_WhatExceedsItsMemoryIsEnded(t *testing.T) {
+	t.Parallel()
+	if os.Geteuid() != 0 || !strings.Contains(" "+controllers()+" ", " memory ") {
+		t.Skipf("not run: user %d, and the unified hierarchy has the controllers %q; it takes root and memory", os.Geteuid(), controllers())
+	}
+	c := start(t, `
+children:
+  - name: greedy
+    command: [/bin/sh, -c, "head -c 200M /dev/zero | tail"]
+    restart: temporary
+    cgroup: {memory_max: 32MiB, pids_max: 50}
+    stop: {scope: tree}
+  - {name: other, command: [sleep, "1000"]}
+`)
+	c.until("its end", func() bool { return len(c.eventsOf("greedy", "process.exited")) == 1 })
+	other := c.started("other", 1)
+	assert.True(t, alive(other))
+	c.stop()
+}
+
+func TestCgroup_OneThatIsNotToBeHadIsDoneWithoutIfItIsOptional(t *testing.T) {
+	t.Parallel()
+	c := start(t, `
+children:
+  - name: a
+    command: [sleep, "1000"]
+    cgroup: {io_weight: 100, optional: true}
+`)
+	c.started("a", 1)
+	c.stop()
+}
