@@ -25,6 +25,7 @@ type Config struct {
 	Command   []string // of all of them
 	Parallel  bool
 	Captured  bool   // both streams; otherwise there is no output
+	Keys      string // further keys of all of them
 	Scrape    string // collection_interval
 	Events    string // a file for the events; "": they go nowhere
 }
@@ -47,6 +48,7 @@ extensions:
     defaults:
       output: {stdout: %[3]s, stderr: %[3]s}
       backoff: {initial_interval: 0s}
+%[8]s
     children:
 %[4]s
 receivers:
@@ -82,7 +84,7 @@ func Start(b *testing.B, dir string, c Config) *Collector {
 		exporter, file = "file", fmt.Sprintf("  file: {path: %s, flush_interval: 20ms}", c.Events)
 	}
 	path, run := filepath.Join(dir, "config.yaml"), filepath.Join(dir, "run")
-	text := fmt.Sprintf(configuration, run, c.Parallel, stream, children.String(), c.Scrape, file, exporter)
+	text := fmt.Sprintf(configuration, run, c.Parallel, stream, children.String(), c.Scrape, file, exporter, "      "+c.Keys)
 	require.NoError(b, os.WriteFile(path, []byte(text), 0o600))
 	return start(b, path, run)
 }

@@ -28,8 +28,11 @@ func BenchmarkRestart(b *testing.B) {
 		b.Skip("WARDEN_BINARY does not name the built otelcol-warden: use make bench")
 	}
 	program, floor := harness.Compile(b, "beat", dir), harness.Compile(b, "floor", dir)
-	for _, n := range []int{1, 1000} {
-		b.Run(fmt.Sprintf("processes=%d", n), func(b *testing.B) {
+	for _, of := range []struct {
+		n    int
+		keys string // that take the exec stub
+	}{{n: 1}, {n: 1000}, {n: 1, keys: `umask: "027"`}, {n: 1000, keys: `umask: "027"`}} {
+		b.Run(fmt.Sprintf("processes=%d/stub=%t", of.n, of.keys != ""), func(b *testing.B) {
 			least := newSubject(b, "floor")
 			cmd := exec.Command(floor, program, least.beats.Path)
 			require.NoError(b, cmd.Start())
@@ -40,9 +43,9 @@ func BenchmarkRestart(b *testing.B) {
 			least.await(1)
 			ours := newSubject(b, "ours")
 			collector := harness.Start(b, ours.dir, harness.Config{
-				Processes: n, Command: []string{program, ours.beats.Path}, Scrape: "1h",
+				Processes: of.n, Command: []string{program, ours.beats.Path}, Keys: of.keys, Scrape: "1h",
 			})
-			ours.await(n)
+			ours.await(of.n)
 			for b.Loop() {
 				least.kill()
 				ours.kill()
