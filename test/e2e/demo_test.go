@@ -58,3 +58,20 @@ func TestMinimal_RunsAndEnds(t *testing.T) {
 	c.until("its process", func() bool { return len(c.page().find("process_uptime_seconds")) == 1 })
 	c.stop()
 }
+
+func TestSidecar_RunsWhatTheEnvironmentAndTheDirectorySay(t *testing.T) {
+	t.Parallel()
+	c := ready(t, "config/sidecar.yaml")
+	health := fmt.Sprintf("localhost:%d", freePort(t))
+	c.write("10-more.yaml", `[{name: more, command: [/bin/sh, -c, "touch `+c.path("more")+`; exec sleep 1000"]}]`)
+	c.cmd.Env = append(c.cmd.Env,
+		`WARDEN_COMMAND=[/bin/sh, -c, "touch `+c.path("main")+`; exec sleep 1000"]`,
+		"WARDEN_CHILDREN="+c.path("*-more.yaml"), "WARDEN_HEALTH_ENDPOINT="+health,
+		"WARDEN_SHUTDOWN_TIMEOUT=2s", // nobody takes what is left to be delivered
+		fmt.Sprintf("OTEL_EXPORTER_OTLP_ENDPOINT=http://localhost:%d", freePort(t)),
+	)
+	c.start()
+	c.until("both programs", func() bool { return c.exists("main") && c.exists("more") })
+	c.untilAnswers(health)
+	c.stop()
+}
