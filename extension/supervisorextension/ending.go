@@ -37,10 +37,12 @@ type ending struct {
 	ask       chan chan struct{} // each is closed once the signals so far are dealt with
 	quit      chan struct{}
 	taken     chan struct{} // closed once the Collector is shutting down
-	quitOnce  sync.Once
 	takenOnce sync.Once
 	insisted  sync.Once
-	running   sync.WaitGroup
+
+	mu      sync.Mutex
+	closed  bool // guarded by mu; nothing runs any more, or is about to end
+	running sync.WaitGroup
 }
 
 func newEnding(raise func()) *ending {
@@ -72,7 +74,7 @@ func (e *ending) listen(stop func(os.Signal)) {
 	if _, ok := askedToEnd.LoadAndDelete(e.of); ok {
 		take(syscall.SIGTERM)
 	}
-	e.running.Go(func() {
+	e.run(func() {
 		for {
 			select {
 			case s := <-e.signals:
@@ -150,7 +152,7 @@ func (e *ending) insist(status int) {
 func (e *ending) raiseUntilAccepted() {
 	e.insisted.Do(func() {
 		e.asked.Store(true)
-		e.running.Go(func() {
+		e.run(func() {
 			pause := time.NewTicker(50 * time.Millisecond)
 			defer pause.Stop()
 			for {
@@ -167,14 +169,33 @@ func (e *ending) raiseUntilAccepted() {
 	})
 }
 
+// end ends what run began.
+func (e *ending) end() {
+	e.mu.Lock()
+	if !e.closed {
+		e.closed = true
+		close(e.quit)
+	}
+	e.mu.Unlock()
+	e.running.Wait()
+}
+
+// run runs f in a goroutine that end waits for, unless that has been called.
+func (e *ending) run(f func()) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if !e.closed {
+		e.running.Go(f)
+	}
+}
+
 // accepted is called once the Collector is shutting down.
 func (e *ending) accepted() { e.takenOnce.Do(func() { close(e.taken) }) }
 
 // close ends what listen and insist began.
 func (e *ending) close() {
 	signal.Stop(e.signals)
-	e.quitOnce.Do(func() { close(e.quit) })
-	e.running.Wait()
+	e.end()
 	if e.begun() && e.of != "" {
 		askedToEnd.Store(e.of, nil)
 	}

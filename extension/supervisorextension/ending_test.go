@@ -33,8 +33,7 @@ func TestEnding_ThatIsClosedForAReloadTellsTheNextOneOfItsDirectory(t *testing.T
 		e.of = of
 		stopped := false
 		e.listen(func(os.Signal) { stopped = true })
-		e.quitOnce.Do(func() { close(e.quit) })
-		e.running.Wait()
+		e.end()
 		return stopped
 	}
 	e := newEnding(func() {})
@@ -45,6 +44,14 @@ func TestEnding_ThatIsClosedForAReloadTellsTheNextOneOfItsDirectory(t *testing.T
 	assert.False(t, stops(t.TempDir()), "of another directory")
 	assert.True(t, stops(e.of))
 	assert.False(t, stops(e.of), "once")
+}
+
+func TestEnding_InsistsNoMoreOnceItIsClosed(t *testing.T) {
+	e := newEnding(func() { assert.Fail(t, "it was raised") })
+	e.close()
+	e.insist(0)
+	e.close()
+	assert.True(t, e.begun())
 }
 
 func TestSupervisor_AFatalStatusOfAnyComponentIsAnEndAndNoReload(t *testing.T) {

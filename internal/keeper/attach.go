@@ -187,7 +187,7 @@ func (c *Client) takeLease(ctx context.Context, fd int) (state State, err error)
 // expect receives the next message of the handshake. A keeper that ends instead is
 // tried again.
 func (c *Client) expect(kind uint8) ([]byte, error) {
-	frame, err := c.socket.Receive()
+	frame, err := c.receive()
 	switch {
 	case err == io.EOF || errors.Is(err, syscall.ECONNRESET):
 		return nil, errorf("%w: the keeper ended the connection", errNotYet)
@@ -213,10 +213,22 @@ func (c *Client) expect(kind uint8) ([]byte, error) {
 	return nil, errorf("the keeper of %q refused: %s", c.o.Directory, r.text)
 }
 
+// receive is Socket.Receive for a client that is not attached yet. It may hold the lease
+// already, and be asked whether it lives.
+func (c *Client) receive() (wire.Frame, error) {
+	for {
+		frame, err := c.socket.Receive()
+		if err != nil || frame.Kind != kindPing {
+			return frame, err
+		}
+		_ = c.socket.Post(wire.Frame{Kind: kindPong})
+	}
+}
+
 // hearState receives what is in the keeper.
 func (c *Client) hearState(state *State) error {
 	for {
-		frame, err := c.socket.Receive()
+		frame, err := c.receive()
 		if err != nil {
 			return errorf("the keeper of %q: %w", c.o.Directory, err)
 		}

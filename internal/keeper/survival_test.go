@@ -16,6 +16,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/otelwarden/warden/internal/keeper/wire"
 )
 
 func ignoreEvents(Event) {}
@@ -187,6 +189,33 @@ func TestKeeper_IsStartedOnceByTwoClientsAtOnce(t *testing.T) {
 		}
 	}
 	assert.Equal(t, 1, held)
+}
+
+func TestAttach_AnswersThatItLivesWhileItIsToldWhatThereIs(t *testing.T) {
+	fds, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
+	require.NoError(t, err)
+	keeper, err := wire.NewSocket(fds[0], wire.Kernel())
+	require.NoError(t, err)
+	defer keeper.Close()
+	c := &Client{known: map[runKey]*knownRun{}}
+	c.socket, err = wire.NewSocket(fds[1], wire.Kernel())
+	require.NoError(t, err)
+	defer c.socket.Close()
+	for _, kind := range []uint8{kindPing, kindGranted, kindPing, kindValues, kindPing, kindAttached} {
+		payload := []byte(nil)
+		if kind == kindGranted {
+			payload = granted{fresh: true}.encode()
+		}
+		require.NoError(t, keeper.Post(wire.Frame{Kind: kind, Payload: payload}))
+	}
+	_, err = c.expect(kindGranted)
+	require.NoError(t, err)
+	require.NoError(t, c.hearState(&State{Values: map[string][]byte{}}))
+	for range 3 {
+		frame, err := keeper.Receive()
+		require.NoError(t, err)
+		assert.Equal(t, kindPong, frame.Kind)
+	}
 }
 
 func TestKeeper_OutlivesItsClientsTerminal(t *testing.T) {
