@@ -42,7 +42,7 @@ func TestReports_AreOfTheEndsThatOTPReports(t *testing.T) {
 	} {
 		assert.Equal(t, tt.want, attribute(st.await(tt.process, tt.event, 1), journal.KeyReportContext), tt.process)
 	}
-	st.hears("deaf stdout up", "brutal stdout up")
+	require.Eventually(t, func() bool { return len(st.captured()) == 2 }, 20*time.Second, time.Millisecond, "both are up, in any order")
 	require.NoError(t, st.command(OpStop, "deaf", nil))
 	assert.Equal(t, shutdownError, attribute(st.await("deaf", journal.ProcessKilled, 1), journal.KeyReportContext))
 	assert.Nil(t, attribute(st.await("deaf", journal.ProcessStopped, 1), journal.KeyReportContext))
