@@ -93,6 +93,9 @@ func cgroupPlace(own, mounts []byte) (string, error) {
 	if !found {
 		return "", errorf("this process is in no cgroup of the unified hierarchy (v2)")
 	}
+	if _, outside := cutPrefix(where, "/.."); outside {
+		return "", errorf("this process is in the cgroup %s, which can not be seen from its cgroup namespace", where)
+	}
 	for path.Base(where) == managerCgroup {
 		if _, ok := cutPrefix(path.Base(path.Dir(where)), cgroupPrefix); !ok {
 			break

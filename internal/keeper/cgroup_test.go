@@ -41,6 +41,8 @@ func TestCgroupPlace_SaysWhatIsMissing(t *testing.T) {
 	assert.EqualError(t, err, "this process is in no cgroup of the unified hierarchy (v2)")
 	_, err = cgroupPlace([]byte("0::/\n"), []byte("36 31 0:33 / /sys/fs/cgroup/devices rw - cgroup cgroup rw,devices\n"))
 	assert.EqualError(t, err, "the unified hierarchy of cgroups (v2) is not mounted here")
+	_, err = cgroupPlace([]byte("0::/../other\n"), []byte("30 23 0:27 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n"))
+	assert.EqualError(t, err, "this process is in the cgroup /../other, which can not be seen from its cgroup namespace")
 	_, err = cgroupPlace([]byte("0::/elsewhere\n"), []byte("30 23 0:27 /pods/x /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n"))
 	assert.Error(t, err, "this process is not below what is mounted")
 }
