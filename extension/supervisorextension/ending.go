@@ -101,6 +101,11 @@ func (e *ending) listen(stop func(os.Signal)) {
 // not yet made the next. The Collector takes them when the reload is over.
 var between = make(chan os.Signal, 1)
 
+// afterEnd hears the calls for a reload that come when the collector has ended in order
+// and its process has not: nobody else listens any more, and one would end it with the
+// status of a crash.
+var afterEnd = make(chan os.Signal, 1)
+
 // askedToEnd holds ending.of where an end was asked for. The Collector may be at a reload when
 // that comes, and then makes another instance before it takes the signal: one that
 // starts nothing, and does not take that signal for another reload.
@@ -194,6 +199,9 @@ func (e *ending) accepted() { e.takenOnce.Do(func() { close(e.taken) }) }
 
 // close ends what listen and insist began.
 func (e *ending) close() {
+	if e.begun() {
+		signal.Notify(afterEnd, syscall.SIGHUP)
+	}
 	signal.Stop(e.signals)
 	e.end()
 	if e.begun() && e.of != "" {

@@ -54,6 +54,15 @@ func TestEnding_InsistsNoMoreOnceItIsClosed(t *testing.T) {
 	assert.True(t, e.begun())
 }
 
+func TestEnding_ACallForAReloadDoesNotSpoilAnEndThatIsOver(t *testing.T) {
+	e := newEnding(func() {})
+	e.listen(func(os.Signal) {})
+	e.expect()
+	e.close()
+	require.NoError(t, syscall.Kill(os.Getpid(), syscall.SIGHUP)) // would end the test
+	assert.Equal(t, syscall.SIGHUP, <-afterEnd)
+}
+
 func TestSupervisor_AFatalStatusOfAnyComponentIsAnEndAndNoReload(t *testing.T) {
 	st := newStage(t, nil, sh("a", forever))
 	require.NoError(t, st.Ready())
