@@ -109,7 +109,7 @@ func (c *capture) follow(of *child, m spawned, watch func([]output.Line) bool) {
 		}
 		if !reader.Peeks() {
 			c.unpeeked.Do(func() {
-				c.logger.Warn("lines of output that are being delivered are lost if the collector is killed: its sandbox does not allow tee(2) or splice(2)")
+				c.logger.Warn("lines of output that are being delivered are lost if the collector is killed: the kernel, or a filter of system calls, does not allow tee(2) or splice(2)")
 			})
 		}
 		of.readers = append(of.readers, reader)

@@ -110,7 +110,7 @@ func newStagingPool() *stagingPool {
 }
 
 // prepare makes the first staging pipe, so that take always gets one, and finds
-// out whether this kernel and sandbox allow what peeking needs.
+// out whether this kernel, and a filter of system calls, allow what peeking needs.
 func (p *stagingPool) prepare() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
