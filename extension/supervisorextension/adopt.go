@@ -53,6 +53,8 @@ func (e *engine) adopt(in *inheritance) {
 		}
 	}
 	e.step(tree.Unattended{For: in.unattended})
+	wanted := map[string]*ChildConfig{}
+	e.roster.config.each("", func(id string, next *ChildConfig) { wanted[id] = next })
 	for _, run := range in.runs {
 		c := e.roster.current(run.ID, run.Run)
 		switch {
@@ -61,7 +63,7 @@ func (e *engine) adopt(in *inheritance) {
 			run.Started.Close()
 			e.later(func() { e.spawner.Kill(run.ID, run.Run) })
 		case c.alive:
-			e.adoptRun(c, run)
+			e.adoptRun(c, run, wanted)
 		default:
 			// The last collector did not hear of what came of the start.
 			c.spawning = true
@@ -94,7 +96,7 @@ func (e *engine) awaited(c *child) bool {
 }
 
 // adoptRun goes on with a run that the last collector knew.
-func (e *engine) adoptRun(c *child, run keeper.Run) {
+func (e *engine) adoptRun(c *child, run keeper.Run, wanted map[string]*ChildConfig) {
 	c.socket = e.heldSocket(c, run)
 	m := c.adopted(run)
 	if c.pid != 0 && !run.Gone {
@@ -104,10 +106,19 @@ func (e *engine) adoptRun(c *child, run keeper.Run) {
 	if status, _ := e.tree.Status(c.id); status.State == tree.StateStarting {
 		watch = e.lineWatcher(c, m)
 	}
-	e.capture.follow(c, m, watch)
+	e.capture.follow(c, m, c.readAs(wanted), watch)
 	if c.stopping {
 		e.stopBySignal(c)
 	}
+}
+
+// readAs says how the output of a run is read that was adopted: as the configuration
+// now has it, if that process is in it.
+func (c *child) readAs(wanted map[string]*ChildConfig) *OutputConfig {
+	if next := wanted[c.reports().id]; next != nil && next.Process != nil {
+		return &next.Process.Output
+	}
+	return &c.cfg.Output
 }
 
 // adopted is the message that the run was spawned, as it would have been.

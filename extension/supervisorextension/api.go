@@ -30,7 +30,8 @@ type Supervisor interface {
 	Processes(dst []Process) []Process
 	// ClaimOutput makes handler the only taker of the captured output, under the
 	// name of its owner. It fails, naming the present owner, if there is one. The
-	// claim holds until release is called; release waits for calls of handler to end.
+	// claim holds until release is called; release ends the contexts of the calls of
+	// handler that are under way, and waits for them.
 	ClaimOutput(owner component.ID, handler OutputHandler) (release func(), err error)
 }
 
@@ -193,7 +194,9 @@ type Output struct {
 	Started time.Time
 	// Stream is "stdout" or "stderr".
 	Stream string
-	Lines  []OutputLine
+	// Severity finds that of a line; nil finds none.
+	Severity *SeverityPattern
+	Lines    []OutputLine
 }
 
 // ProcessStates are the states of a process, in the order in which it may see them.

@@ -15,6 +15,7 @@ import (
 	"go.opentelemetry.io/collector/component"
 	"go.uber.org/zap"
 
+	"github.com/otelwarden/warden/internal/journal"
 	"github.com/otelwarden/warden/internal/output"
 )
 
@@ -28,7 +29,6 @@ type capture struct {
 
 	readers  sync.WaitGroup
 	lost     atomic.Int64 // lines that nobody took
-	ignored  atomic.Bool  // nobody had claimed the output by the time of the first start
 	unpeeked sync.Once    // to say that lines can be lost with the collector
 
 	positions positions
@@ -36,9 +36,14 @@ type capture struct {
 	detaching atomic.Bool // readers end, and what they read does not
 	runningMu sync.Mutex
 	running   map[*output.Reader]struct{} // guarded by runningMu
+	tell      func(trouble) bool          // guarded by runningMu; false: nobody hears it any more
+	untold    []trouble                   // guarded by runningMu
 
 	mu    sync.RWMutex // held for reading during calls of claim.handle
 	claim *claim       // guarded by mu
+	// console takes the output while nobody claims it; nil before the first start, and
+	// if somebody had claimed it by then. Guarded by mu.
+	console *console
 }
 
 type claim struct {
@@ -74,69 +79,110 @@ func (c *capture) claimOutput(owner component.ID, handle OutputHandler) (release
 	}, nil
 }
 
-// ignoreUnclaimed is called before the first start: who wanted the output has
-// claimed it by now. Without anybody, lines are read and thrown away, since a
-// process whose pipe is full stands still.
-func (c *capture) ignoreUnclaimed() (ignored bool) {
-	c.mu.RLock()
-	defer c.mu.RUnlock()
-	c.ignored.Store(c.claim == nil)
-	return c.claim == nil
+// begin is called before the first start: who wanted the output has claimed it by now.
+// Without anybody the lines go to the collector's own streams, since a process whose
+// pipe is full stands still.
+func (c *capture) begin() (claimed bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.claim == nil && c.console == nil {
+		c.console = newConsole(c.logger)
+	}
+	return c.claim != nil
 }
 
 var errUnheeded = errors.New("the next collector has to see the output")
 
 var errUnclaimed = errors.New("nobody takes the output at the moment")
 
-// follow reads the pipes of a run until they end. watch, if not nil, is shown the
-// lines before anybody else.
-func (c *capture) follow(of *child, m spawned, watch func([]output.Line) bool) {
-	of.readers = nil
-	for _, stream := range []struct {
-		name string
-		pipe *os.File
+// follow reads the pipes of a run until they end, as cfg says. watch, if not nil, is
+// shown the lines before anybody else.
+func (c *capture) follow(of *child, m spawned, cfg *OutputConfig, watch func([]output.Line) bool) {
+	of.streams = nil
+	for _, pipe := range []struct {
+		stream string
+		file   *os.File
 	}{{"stdout", m.started.Stdout}, {"stderr", m.started.Stderr}} {
-		if stream.pipe == nil {
+		if pipe.file == nil {
 			continue
 		}
-		out := Output{Process: of.info, Instance: of.instance(), Run: m.run, PID: m.started.PID, Started: m.at, Stream: stream.name}
-		name := streamKey(of.id, stream.name)
-		reader, err := output.NewReader(stream.pipe, c.positions.take(name, m.run), c.handler(out, watch, name))
-		if err != nil {
-			c.logger.Error("the output of a process can not be read", zap.String("process", of.id), zap.String("stream", stream.name), zap.Error(err))
-			_ = stream.pipe.Close()
+		s := &stream{
+			capture: c, id: of.id, key: streamKey(of.id, pipe.stream), watch: watch,
+			of: Output{
+				Process: of.info, Instance: of.instance(), Run: m.run, PID: m.started.PID, Started: m.at,
+				Stream: pipe.stream, Severity: NewSeverityPattern(cfg.Severity),
+			},
+			saved: time.Now(),
+		}
+		s.dropped.tell = s.tell(journal.OutputDropped, droppedFull)
+		s.truncated.tell = s.tell(journal.OutputTruncated, "")
+		set := cfg.settings()
+		set.After, set.Dropped = c.positions.take(s.key, m.run), s.dropped.add
+		var err error
+		if s.reader, err = output.NewReader(pipe.file, set, s.take); err != nil {
+			c.logger.Error("the output of a process can not be read", zap.String("process", of.id), zap.String("stream", pipe.stream), zap.Error(err))
+			_ = pipe.file.Close()
 			continue
 		}
-		if !reader.Peeks() {
+		if !s.reader.Peeks() {
 			c.unpeeked.Do(func() {
 				c.logger.Warn("lines of output that are being delivered are lost if the collector is killed: the kernel, or a filter of system calls, does not allow tee(2) or splice(2)")
 			})
 		}
-		of.readers = append(of.readers, reader)
+		of.streams = append(of.streams, s)
 		c.runningMu.Lock()
-		c.running[reader] = struct{}{}
+		c.running[s.reader] = struct{}{}
 		c.runningMu.Unlock()
-		c.readers.Go(func() { c.run(reader, of.id, &out) })
+		c.readers.Go(func() { c.run(s) })
 	}
 }
 
 // run reads a stream to its end.
-func (c *capture) run(reader *output.Reader, id string, of *Output) {
-	lost, err := reader.Run(c.ctx)
+func (c *capture) run(s *stream) {
+	lost, err := s.reader.Run(c.ctx)
+	s.release()
 	if c.detaching.Load() {
-		c.positions.save(streamKey(id, of.Stream), of.Run, reader.Taken())
+		c.positions.save(s.key, s.of.Run, s.reader.Taken())
 	}
 	c.runningMu.Lock()
-	delete(c.running, reader)
+	delete(c.running, s.reader)
 	c.runningMu.Unlock()
-	stream := []zap.Field{zap.String("process", id), zap.Uint64("run", of.Run), zap.String("stream", of.Stream)}
+	fields := []zap.Field{zap.String("process", s.id), zap.Uint64("run", s.of.Run), zap.String("stream", s.of.Stream)}
 	if err != nil {
-		c.logger.Error("the output of a process is read no longer", append(stream, zap.Error(err))...)
+		c.logger.Error("the output of a process is read no longer", append(fields, zap.Error(err))...)
 	}
+	s.dropped.end()
+	s.truncated.end()
 	if lost > 0 {
 		c.lost.Add(int64(lost))
-		c.logger.Error("lines of output were not delivered before the end", append(stream, zap.Int("lines", lost))...)
+		c.logger.Error("lines of output were not delivered before the end", append(fields, zap.Int("lines", lost))...)
+		s.tell(journal.OutputDropped, droppedShutdown)(lost, 0)
 	}
+}
+
+// hear has tell told of troubles from now on.
+func (c *capture) hear(tell func(trouble) bool) {
+	c.runningMu.Lock()
+	defer c.runningMu.Unlock()
+	c.tell = tell
+}
+
+// report tells of a trouble, or keeps it for who asks later.
+func (c *capture) report(t trouble) {
+	c.runningMu.Lock()
+	defer c.runningMu.Unlock()
+	if c.tell == nil || !c.tell(t) {
+		c.untold = append(c.untold, t)
+	}
+}
+
+// takeUntold returns the troubles that nobody heard of.
+func (c *capture) takeUntold() []trouble {
+	c.runningMu.Lock()
+	defer c.runningMu.Unlock()
+	untold := c.untold
+	c.untold = nil
+	return untold
 }
 
 // detach ends all readers and leaves what was not taken in the pipes, for whoever
@@ -156,43 +202,22 @@ func (c *capture) detach() {
 	c.readers.Wait()
 }
 
-// handler returns the function that takes the lines of one stream.
-func (c *capture) handler(out Output, watch func([]output.Line) bool, stream string) func(context.Context, []output.Line) error {
-	saved := time.Now()
-	return func(_ context.Context, lines []output.Line) error {
-		if watch != nil && !watch(lines) {
-			return errUnheeded
-		}
-		c.mu.RLock()
-		defer c.mu.RUnlock()
-		if c.claim == nil {
-			if c.ignored.Load() {
-				return nil
-			}
-			return errUnclaimed
-		}
-		out.Lines = lines
-		if err := c.claim.handle(c.claim.ctx, out); err != nil {
-			return err
-		}
-		if now := time.Now(); now.Sub(saved) > positionInterval {
-			saved = now
-			c.positions.save(stream, out.Run, lines[len(lines)-1].Seq)
-		}
-		return nil
-	}
-}
-
 // finish tells the readers of a run that nothing more will be written.
 func (c *capture) finish(of *child) {
-	for _, reader := range of.readers {
-		reader.Finish()
+	for _, s := range of.streams {
+		s.reader.Finish()
 	}
 }
 
 // drain waits until everything that was written has been taken, or, from the
-// deadline on, counted. All processes must be gone.
+// deadline on, counted. All processes must be gone; what others that they left write
+// from now on is not waited for.
 func (c *capture) drain(deadline time.Time) {
+	c.runningMu.Lock()
+	for reader := range c.running {
+		reader.Finish()
+	}
+	c.runningMu.Unlock()
 	giveUp := time.AfterFunc(time.Until(deadline), c.cancel)
 	defer giveUp.Stop()
 	c.readers.Wait()

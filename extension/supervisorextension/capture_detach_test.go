@@ -36,6 +36,11 @@ func capturedPipe(t *testing.T) (captured, later, write *os.File) {
 	return captured, later, write
 }
 
+func capturesAll() *OutputConfig {
+	cfg := newDefaultOutput()
+	return &cfg
+}
+
 func TestCapture_DetachLeavesInThePipesWhatWasNotTaken(t *testing.T) {
 	c := newCapture(zap.NewNop())
 	defer c.cancel()
@@ -46,13 +51,13 @@ func TestCapture_DetachLeavesInThePipesWhatWasNotTaken(t *testing.T) {
 		return ctx.Err()
 	})
 	require.NoError(t, err)
-	require.False(t, c.ignoreUnclaimed())
+	require.True(t, c.begin())
 	stdout, stdoutLater, stdoutWrite := capturedPipe(t)
 	stderr, stderrLater, stderrWrite := capturedPipe(t)
 	_, err = stdoutWrite.WriteString("a line that is held up\n")
 	require.NoError(t, err)
 	of := &child{info: &Info{ID: "web"}, id: "web"}
-	c.follow(of, spawned{id: "web", run: 1, started: keeper.Started{Stdout: stdout, Stderr: stderr}}, nil)
+	c.follow(of, spawned{id: "web", run: 1, started: keeper.Started{Stdout: stdout, Stderr: stderr}}, capturesAll(), nil)
 	<-offered
 
 	c.detach()
@@ -94,8 +99,8 @@ func TestCapture_LinesAreNumberedOnByTheNextCollector(t *testing.T) {
 			return nil
 		})
 		require.NoError(t, err)
-		require.False(t, c.ignoreUnclaimed())
-		c.follow(&child{info: &Info{ID: "web"}, id: "web"}, spawned{id: "web", run: run, started: keeper.Started{Stdout: read}}, nil)
+		require.True(t, c.begin())
+		c.follow(&child{info: &Info{ID: "web"}, id: "web"}, spawned{id: "web", run: run, started: keeper.Started{Stdout: read}}, capturesAll(), nil)
 		return c
 	}
 	c := collect(nil, 1, stdout)

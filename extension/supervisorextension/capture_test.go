@@ -4,7 +4,10 @@
 package supervisorextension
 
 import (
+	"bytes"
 	"context"
+	"errors"
+	"io"
 	"testing"
 	"time"
 
@@ -21,10 +24,10 @@ var someLines = []output.Line{{Seq: 1, Text: []byte("hello")}}
 func TestCapture_LinesWaitForTheNextTakerOnceThereWasOne(t *testing.T) {
 	c := newCapture(zap.NewNop())
 	defer c.cancel()
-	offer := c.handler(Output{Stream: "stdout"}, nil, "")
+	offer := (&stream{capture: c, of: Output{Stream: "stdout"}}).take
 	release, err := c.claimOutput(component.MustNewID("first"), func(context.Context, Output) error { return nil })
 	require.NoError(t, err)
-	require.False(t, c.ignoreUnclaimed())
+	require.True(t, c.begin())
 	require.NoError(t, offer(t.Context(), someLines))
 	release()
 	assert.ErrorIs(t, offer(t.Context(), someLines), errUnclaimed, "so they are offered again")
@@ -39,11 +42,54 @@ func TestCapture_LinesWaitForTheNextTakerOnceThereWasOne(t *testing.T) {
 	assert.Equal(t, someLines, got)
 }
 
-func TestCapture_LinesThatNobodyEverWantedAreThrownAway(t *testing.T) {
+func TestCapture_LinesThatNobodyClaimsGoToTheCollectorsOwnStreams(t *testing.T) {
 	c := newCapture(zap.NewNop())
 	defer c.cancel()
-	require.True(t, c.ignoreUnclaimed())
-	assert.NoError(t, c.handler(Output{}, nil, "")(t.Context(), someLines))
+	require.False(t, c.begin())
+	var stdout, stderr bytes.Buffer
+	c.console = &console{newConsoleStream(&stdout, zap.NewNop()), newConsoleStream(&stderr, zap.NewNop())}
+	require.NoError(t, (&stream{capture: c, id: "web", of: Output{Stream: "stdout"}}).take(t.Context(), someLines))
+	require.NoError(t, (&stream{capture: c, id: "pipeline.ingest", of: Output{Stream: "stderr"}}).take(t.Context(), someLines))
+	assert.Equal(t, "web | hello\n", stdout.String())
+	assert.Equal(t, "pipeline.ingest | hello\n", stderr.String())
+}
+
+// Whoever waits is let go when its context ends, and no line is mixed with another.
+func TestConsole_AStreamThatHangsHoldsNobodyUpForEver(t *testing.T) {
+	read, write := io.Pipe()
+	s := newConsoleStream(write, zap.NewNop())
+	ctx, cancel := context.WithCancel(t.Context())
+	waiting := make(chan error)
+	for range 3 {
+		go func() { waiting <- s.take(ctx, "web", someLines) }()
+	}
+	cancel()
+	for range 3 {
+		assert.ErrorIs(t, <-waiting, context.Canceled)
+	}
+	_ = read.CloseWithError(errors.New("nobody reads it any more"))
+	assert.NoError(t, s.take(t.Context(), "web", someLines), "lines that can never be written hold no process up")
+}
+
+func TestCapture_WhatNobodyHearsOfIsKeptForWhoAsksLater(t *testing.T) {
+	c := newCapture(zap.NewNop())
+	defer c.cancel()
+	first, second, third := trouble{lines: 1}, trouble{lines: 2}, trouble{lines: 3}
+	c.report(first)
+	var heard []trouble
+	hears := true
+	c.hear(func(t trouble) bool {
+		if hears {
+			heard = append(heard, t)
+		}
+		return hears
+	})
+	c.report(second)
+	hears = false
+	c.report(third)
+	assert.Equal(t, []trouble{second}, heard)
+	assert.Equal(t, []trouble{first, third}, c.takeUntold())
+	assert.Empty(t, c.takeUntold())
 }
 
 func TestCapture_ReleaseEndsACallThatHangs(t *testing.T) {
@@ -57,7 +103,7 @@ func TestCapture_ReleaseEndsACallThatHangs(t *testing.T) {
 	})
 	require.NoError(t, err)
 	offered := make(chan error, 1)
-	go func() { offered <- c.handler(Output{}, nil, "")(context.Background(), someLines) }()
+	go func() { offered <- (&stream{capture: c}).take(context.Background(), someLines) }()
 	<-entered
 	released := make(chan struct{})
 	go func() { release(); close(released) }()

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/otelwarden/warden/internal/keeper"
-	"github.com/otelwarden/warden/internal/output"
 	"github.com/otelwarden/warden/internal/tree"
 )
 
@@ -33,7 +32,7 @@ type child struct {
 	env            []string // for the commands that ask whether the run works
 	socket         *net.UnixConn
 	health         *health
-	readers        []*output.Reader
+	streams        []*stream // of the run that was spawned last
 	// early are events of a run that overtook the message that it was spawned.
 	early []keeper.Event
 	// changed: it is among roster.unsaved.

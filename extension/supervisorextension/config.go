@@ -138,7 +138,7 @@ func newDefaultProcess() ChildConfig {
 		InheritEnvironment: InheritEnvironment{All: true},
 		StartTimeout:       time.Minute,
 		Stop:               StopConfig{Signal: syscall.SIGTERM, Timeout: 10 * time.Second, Scope: StopScopeTree},
-		Output:             OutputConfig{Stdout: OutputCapture, Stderr: OutputCapture},
+		Output:             newDefaultOutput(),
 	}
 	return c
 }
@@ -258,6 +258,7 @@ func (c *ChildConfig) clone() ChildConfig {
 	p.InheritEnvironment.Names = slices.Clone(p.InheritEnvironment.Names)
 	p.Readiness, p.Liveness = p.Readiness.clone(), p.Liveness.clone()
 	p.unshareRights()
+	p.Output.unshare()
 	child.Process = &p
 	return child
 }
@@ -308,23 +309,3 @@ type Backoff struct {
 	// ResetAfter is how long a run has to last to end the row.
 	ResetAfter time.Duration `mapstructure:"reset_after"`
 }
-
-// OutputConfig says where the standard streams go.
-type OutputConfig struct {
-	Stdout OutputMode `mapstructure:"stdout"`
-	Stderr OutputMode `mapstructure:"stderr"`
-}
-
-// OutputMode is where one stream goes.
-type OutputMode string
-
-const (
-	// OutputCapture turns the lines into log records.
-	OutputCapture OutputMode = "capture"
-	// OutputInherit gives the process the collector's own stream.
-	OutputInherit OutputMode = "inherit"
-	// OutputNull discards the stream.
-	OutputNull OutputMode = "null"
-	// OutputStdout, for stderr only, joins it to stdout.
-	OutputStdout OutputMode = "stdout"
-)

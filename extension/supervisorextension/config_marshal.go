@@ -126,10 +126,7 @@ func (p *ProcessConfig) marshal(base *ChildConfig) map[string]any {
 		"working_directory":   p.WorkingDirectory,
 		"start_timeout":       formatDuration(p.StartTimeout),
 		"stop":                p.Stop.marshal(base),
-		"output": map[string]any{
-			"stdout": string(p.Output.Stdout),
-			"stderr": string(p.Output.Stderr),
-		},
+		"output":              p.Output.marshal(base),
 	}
 	if p.Template {
 		delete(out, "instances")

@@ -214,7 +214,7 @@ func drawProcess(t *rapid.T, restart RestartPolicy) *ProcessConfig {
 			Timeout: rapid.SampledFrom([]time.Duration{0, WaitForever, time.Second}).Draw(t, "timeout"),
 			Scope:   rapid.SampledFrom(stopScopes).Draw(t, "scope"),
 		},
-		Output: OutputConfig{Stdout: OutputCapture, Stderr: rapid.SampledFrom(stderrModes).Draw(t, "stderr")},
+		Output: drawOutput(t),
 	}
 	drawRights(t, p)
 	if n := rapid.IntRange(0, 3).Draw(t, "variables"); n > 0 {
@@ -238,7 +238,32 @@ func drawProcess(t *rapid.T, restart RestartPolicy) *ProcessConfig {
 	if p.Readiness == nil || p.Readiness.Log == nil {
 		p.Output.Stdout = rapid.SampledFrom(stdoutModes).Draw(t, "stdout")
 	}
+	if !p.Output.captures() {
+		usual := newDefaultOutput() // how lines are made is not written then
+		usual.Stdout, usual.Stderr = p.Output.Stdout, p.Output.Stderr
+		p.Output = usual
+	}
 	return p
+}
+
+func drawOutput(t *rapid.T) OutputConfig {
+	o := OutputConfig{
+		Stdout:  OutputCapture,
+		Stderr:  rapid.SampledFrom(stderrModes).Draw(t, "stderr"),
+		MaxLine: rapid.Uint64Range(1, maxMaxLine).Draw(t, "max_line"),
+		ANSI:    rapid.SampledFrom(ansiModes).Draw(t, "ansi"),
+		OnFull:  OnFullConfig{Wait: rapid.SampledFrom([]time.Duration{0, WaitForever, time.Second}).Draw(t, "on_full")},
+	}
+	switch rapid.SampledFrom([]string{"none", "start_pattern", "stack_traces"}).Draw(t, "multiline") {
+	case "start_pattern":
+		o.Multiline = &MultilineConfig{StartPattern: `^\S`, Timeout: drawDuration(t, "join")}
+	case "stack_traces":
+		o.Multiline = &MultilineConfig{StackTraces: traceLanguages()[:rapid.IntRange(1, 3).Draw(t, "languages")], Timeout: drawDuration(t, "join")}
+	}
+	if rapid.Bool().Draw(t, "severity") {
+		o.Severity = &SeverityConfig{Pattern: `level=(\w+)`}
+	}
+	return o
 }
 
 func drawReadiness(t *rapid.T, restart RestartPolicy) *Readiness {

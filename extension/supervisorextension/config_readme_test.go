@@ -104,6 +104,10 @@ func TestReadme_ListsEveryKeyWithItsDefault(t *testing.T) {
 		want["cgroup::"+key] = nil
 	}
 	want["cgroup::optional"] = false
+	for _, key := range []string{"multiline::start_pattern", "multiline::stack_traces", "severity::pattern"} {
+		want["output::"+key] = nil
+	}
+	want["output::multiline::timeout"] = defaultMultilineTimeout.String()
 	for _, key := range []string{"notify", "notify_fd", "log::pattern", "exit", "http::endpoint", "tcp::endpoint", "exec::command"} {
 		want["readiness::"+key] = nil
 	}
@@ -140,6 +144,8 @@ func comparable(value any) any {
 			return d
 		}
 	case int:
+		return float64(v)
+	case uint64:
 		return float64(v)
 	case map[string]any:
 		if len(v) == 0 {

@@ -28,6 +28,7 @@ var (
 	restartPolicies = []RestartPolicy{RestartPermanent, RestartTransient, RestartTemporary}
 	stdoutModes     = []OutputMode{OutputCapture, OutputInherit, OutputNull}
 	stopScopes      = []StopScope{StopScopeTree, StopScopeGroup, StopScopeProcess}
+	ansiModes       = []ANSIMode{ANSIKeep, ANSIStrip}
 	stderrModes     = []OutputMode{OutputCapture, OutputInherit, OutputNull, OutputStdout}
 )
 
@@ -156,13 +157,7 @@ func (r *rules) options(at place, c *ChildConfig) {
 	r.reload(at.key("reload"), p.Reload)
 	r.rights(at, p)
 	r.backoff(at.key("backoff"), c.Backoff)
-	output := at.key("output")
-	if p.Output.Stdout == OutputStdout {
-		r.report(output.key("stdout"), `"stdout" only says something about stderr, that it joins stdout: write one of %s`, joined(stdoutModes))
-	} else {
-		oneOf(r, output.key("stdout"), p.Output.Stdout, stdoutModes)
-	}
-	oneOf(r, output.key("stderr"), p.Output.Stderr, stderrModes)
+	r.output(at.key("output"), &p.Output)
 }
 
 func (r *rules) success(at place, s SuccessList) {

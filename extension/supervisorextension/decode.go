@@ -217,6 +217,7 @@ func (d *decoder) contradictions(at place, n *node, c *ChildConfig) {
 		d.report(at.key("stop").key("timeout"), "SIGKILL leaves nothing to wait for: remove timeout, or choose another signal")
 	}
 	d.pointless(at, n, c.Process)
+	d.uncaptured(at, n, &c.Process.Output)
 	if c.Process.Template && n.get("instances") != nil {
 		d.report(at.key("instances"), "a template has as many instances as operators start, at first none: remove instances, or template for so many siblings")
 	}

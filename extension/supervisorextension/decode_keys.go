@@ -113,15 +113,3 @@ var backoffKeys = table[Backoff]{
 	{"jitter", func(d *decoder, at place, n *node, b *Backoff) { d.number(at, n, &b.Jitter, "0.2") }},
 	{"reset_after", func(d *decoder, at place, n *node, b *Backoff) { d.duration(at, n, &b.ResetAfter, "60s") }},
 }
-
-var outputKeys = slices.Concat(
-	table[OutputConfig]{
-		{"stdout", func(d *decoder, at place, n *node, o *OutputConfig) {
-			decodeOutputMode(d, at, n, &o.Stdout, stdoutModes)
-		}},
-		{"stderr", func(d *decoder, at place, n *node, o *OutputConfig) {
-			decodeOutputMode(d, at, n, &o.Stderr, stderrModes)
-		}},
-	},
-	later[OutputConfig]("max_line", "multiline", "severity", "on_full"),
-)

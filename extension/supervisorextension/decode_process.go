@@ -162,12 +162,3 @@ func decodeInheritEnvironment(d *decoder, at place, n *node, p *ProcessConfig) {
 		d.wrongKind(at, n, want)
 	}
 }
-
-// decodeOutputMode takes an unquoted null for the mode of that name.
-func decodeOutputMode(d *decoder, at place, n *node, into *OutputMode, allowed []OutputMode) {
-	if n.isNull() {
-		*into = OutputNull
-		return
-	}
-	decodeName(d, at, n, into, allowed)
-}

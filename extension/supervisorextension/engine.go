@@ -114,6 +114,7 @@ func newEngine(ctx context.Context, logger *zap.Logger, root tree.Supervisor, ro
 	if err != nil {
 		return nil, err
 	}
+	c.hear(func(t trouble) bool { return e.mailbox.post(t) })
 	e.runner.spawner = parent.Spawner
 	e.spawner, e.memory, e.keeperPID = parent.Spawner, parent.memory, parent.left.KeeperPID
 	if err := e.takeOver(root, parent.left); err != nil {
@@ -174,11 +175,38 @@ func (e *engine) freeze() {
 			m.leave()
 		case becameReady:
 			e.onReady(m) // a process says it only once
+		case trouble:
+			e.tellTrouble(m)
 		}
 	}
 	if e.begun.Load() {
 		e.settle()
 	}
+}
+
+// caughtUp is the message that all before it have been dealt with.
+type caughtUp chan struct{}
+
+// catchUp returns when what was told so far is in the journal.
+func (e *engine) catchUp() {
+	told := make(caughtUp)
+	if e.begun.Load() && e.mailbox.post(told) {
+		select {
+		case <-told:
+		case <-e.done:
+		}
+	}
+}
+
+// tellUntold tells what came after the freeze.
+func (e *engine) tellUntold() {
+	if !e.begun.Load() {
+		return
+	}
+	for _, t := range e.capture.takeUntold() {
+		e.tellTrouble(t)
+	}
+	e.settle()
 }
 
 // inherits: the processes of the last collector are there, and not yet adopted.
@@ -262,6 +290,10 @@ func (e *engine) handle(message any) {
 		e.onLost(m.err)
 	case swept:
 		e.onSwept(m)
+	case trouble:
+		e.tellTrouble(m)
+	case caughtUp:
+		e.later(func() { close(m) })
 	}
 }
 

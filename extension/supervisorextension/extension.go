@@ -126,8 +126,8 @@ func (s *supervisor) Start(ctx context.Context, host component.Host) error {
 func (s *supervisor) Ready() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.capture.ignoreUnclaimed() && s.roster.captures() {
-		s.logger.Warn("no process_monitor in a logs pipeline takes the captured output, it is thrown away: add one, or set output::stdout and output::stderr to inherit or null")
+	if !s.capture.begin() && s.roster.captures() {
+		s.logger.Info("no process_monitor in a logs pipeline takes the captured output: it goes to the collector's own streams")
 	}
 	if s.ending.begun() && !s.engine.inherits() {
 		s.ending.insist(announce.OwnStatus)
@@ -206,6 +206,7 @@ func (s *supervisor) NotReady() error {
 	if s.reloading() {
 		s.engine.freeze()
 		s.capture.detach()
+		s.engine.tellUntold()
 		s.frozen = true
 		return nil
 	}
@@ -216,6 +217,7 @@ func (s *supervisor) NotReady() error {
 		s.logger.Error("some processes could not be ended", zap.Strings("processes", s.alive()))
 	}
 	s.capture.drain(deadline)
+	s.engine.catchUp()
 	ctx, cancel := context.WithDeadline(context.Background(), deadline)
 	defer cancel()
 	if err := s.journal.Drained(ctx); err != nil {

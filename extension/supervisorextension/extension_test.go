@@ -390,7 +390,7 @@ func TestSupervisor_DeliversTheLastWordsOfEachStream(t *testing.T) {
 	st := newStage(t, nil,
 		sh("a", "trap 'echo bye; echo trouble >&2; exit 0' TERM; echo hello; while :; do read x < /dev/null; done"),
 		sh("joined", "echo to stderr >&2; "+forever, func(p *ChildConfig) { p.Process.Output.Stderr = OutputStdout }),
-		sh("silent", "echo nothing; "+forever, func(p *ChildConfig) { p.Process.Output = OutputConfig{Stdout: OutputNull, Stderr: OutputNull} }))
+		sh("silent", "echo nothing; "+forever, func(p *ChildConfig) { p.Process.Output.Stdout, p.Process.Output.Stderr = OutputNull, OutputNull }))
 	require.NoError(t, st.Ready())
 	require.Eventually(t, func() bool { return len(st.captured()) == 2 }, 10*time.Second, time.Millisecond)
 	_, err := st.end()
@@ -451,7 +451,7 @@ func TestHistory_NoRunLastsLessThanNothing(t *testing.T) {
 	st := newStage(t, func(c *Config) { c.Intensity.MaxRestarts = 1000 },
 		ChildConfig{Name: "a", Restart: RestartPermanent, Backoff: Backoff{Multiplier: 1, MaxInterval: time.Second, ResetAfter: time.Second}, Process: func() *ProcessConfig {
 			p := newDefaultProcess().Process
-			p.Command, p.Output = []string{"/bin/true"}, OutputConfig{Stdout: OutputNull, Stderr: OutputNull}
+			p.Command, p.Output.Stdout, p.Output.Stderr = []string{"/bin/true"}, OutputNull, OutputNull
 			return p
 		}()})
 	require.NoError(t, st.Ready())

@@ -194,7 +194,7 @@ func (e *engine) onChecked(m checked) {
 		h.failures = 0
 		return
 	}
-	if slices.ContainsFunc(c.readers, (*output.Reader).Blocking) {
+	if slices.ContainsFunc(c.streams, func(s *stream) bool { return s.reader.Blocking() }) {
 		// It stands still because its output is not taken. To end it for that would
 		// be to punish it for our own fault.
 		e.tellUnhealthy(c, m.err, "its output is held up, so it is left alone")

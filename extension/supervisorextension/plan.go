@@ -13,7 +13,7 @@ import (
 // replaced for: they say what is done with it later. Every other key says how it is
 // started.
 var appliedToTheLiving = []string{
-	"name", "restart", "significant", "backoff", "instances", "success", "autostart", "start_timeout", "stop", "reload", "readiness", "liveness",
+	"name", "restart", "significant", "backoff", "instances", "success", "autostart", "start_timeout", "stop", "reload", "readiness", "liveness", "output",
 }
 
 // changedKeys names the keys of a child that differ between two configurations of
@@ -47,14 +47,16 @@ func ownKeys(c *ChildConfig) map[string]any {
 	return keys
 }
 
-// channel is by which means a process is told, at its start, to report.
+// channel is by which means a process is told, at its start, to report and to speak.
 type channel struct {
+	stdout, stderr   OutputMode
 	socket, watchdog bool
 	interval         string
 	fd               int
 }
 
 func channels(p *ProcessConfig) (c channel) {
+	c.stdout, c.stderr = p.Output.Stdout, p.Output.Stderr
 	if p.Readiness != nil {
 		c.fd = p.Readiness.NotifyFD
 	}

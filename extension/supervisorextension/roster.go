@@ -169,8 +169,7 @@ func (r *roster) captures() bool {
 		if c.config == nil || c.config.Process == nil {
 			return false
 		}
-		output := c.config.Process.Output
-		return output.Stdout == OutputCapture || output.Stderr == OutputCapture
+		return c.config.Process.Output.captures()
 	})
 }
 

@@ -126,7 +126,7 @@ func (e *engine) onSpawned(m spawned) {
 	// What these hear comes as messages, so after this one.
 	e.watchHealth(c, m)
 	e.watchReadiness(c, m)
-	e.capture.follow(c, m, e.lineWatcher(c, m))
+	e.capture.follow(c, m, &c.cfg.Output, e.lineWatcher(c, m))
 	e.step(tree.Spawned{ID: m.id, Run: m.run})
 	if c.stopping {
 		// The stop may have been asked for before the keeper knew of the run.
@@ -197,7 +197,9 @@ func (e *engine) onGone(c *child) {
 	e.roster.changed(c)
 	closeSocket(c.socket)
 	c.socket = nil
-	e.capture.finish(c)
+	if c.cfg.Stop.Scope == StopScopeTree {
+		e.capture.finish(c)
+	} // otherwise what it left may have something to say
 	e.step(tree.Exited{ID: c.id, Run: c.run, Reason: c.exit})
 }
 
@@ -230,7 +232,7 @@ func (e *engine) onDied(c *child, exit keeper.Exit, late bool) {
 	e.remember(c, ended)
 	c.lastStatus = shellStatus(exit)
 	c.lastTrouble = fmt.Sprintf("it %s after %v", describe(exit), lasted.Round(time.Millisecond))
-	e.tellDied(c, exit, ended)
+	e.tellDied(c, exit, ended, c.lastWords())
 	if c.exit == tree.ExitSuccess && c.readyByExit() {
 		e.step(tree.Ready{ID: c.id, Run: c.run})
 	}

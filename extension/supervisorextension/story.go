@@ -109,7 +109,7 @@ func (e *engine) tellUnkillable(c *child) {
 		fmt.Sprintf("still lives %v after KILL, it is left alone", keeper.UnkillableAfter), report(shutdownError))
 }
 
-func (e *engine) tellDied(c *child, exit keeper.Exit, run EndedRun) {
+func (e *engine) tellDied(c *child, exit keeper.Exit, run EndedRun, lastWords []journal.Attr) {
 	attrs := []journal.Attr{
 		journal.String(journal.KeyExitReason, c.exit.String()),
 		creationTime(c),
@@ -155,6 +155,9 @@ func (e *engine) tellDied(c *child, exit keeper.Exit, run EndedRun) {
 		name = journal.ProcessStartFailed
 	case c.config.Restart == RestartTemporary:
 		name, severity = journal.ProcessExited, journal.SeverityWarn
+	}
+	if severity != journal.SeverityInfo {
+		attrs = append(attrs, lastWords...)
 	}
 	body := fmt.Sprintf("%s after %v", describe(exit), run.Lasted.Round(time.Millisecond))
 	if exit.By == keeper.StoppedByKeeper {
@@ -241,13 +244,47 @@ func (e *engine) append(c *child, pid int, topic, name string, severity journal.
 	case c.cfg == nil:
 		subject = fmt.Sprintf("supervisor %q", c.id)
 	}
-	if c.template != nil {
-		attrs = append(attrs, journal.String(journal.KeyInstanceID, c.id))
-	}
-	e.journal.Stage(journal.Event{
-		Time: time.Now(), Mono: monotonic(),
+	e.stage(c.instance(), journal.Event{
 		Topic: topic, Name: name, Severity: severity,
 		Body:    subject + " " + body,
 		Process: c.info.ID, Run: c.run, PID: pid, Attrs: attrs,
+	})
+}
+
+// stage gives the event its time. instance is the id of an instance, "" for all others.
+func (e *engine) stage(instance string, event journal.Event) {
+	event.Time, event.Mono = time.Now(), monotonic()
+	if instance != "" {
+		event.Attrs = append(event.Attrs, journal.String(journal.KeyInstanceID, instance))
+	}
+	e.journal.Stage(event)
+}
+
+// tellTrouble tells what became of lines of output.
+func (e *engine) tellTrouble(t trouble) {
+	attrs := []journal.Attr{journal.String(journal.KeyStream, t.of.Stream), journal.Int(journal.KeyOutputLines, int64(t.lines))}
+	if t.bytes > 0 {
+		attrs = append(attrs, journal.Int(journal.KeyOutputBytes, int64(t.bytes)))
+	}
+	lines := fmt.Sprintf("%d lines", t.lines)
+	if t.lines == 1 {
+		lines = "a line"
+	}
+	var body string
+	switch {
+	case t.event == journal.OutputTruncated:
+		body = fmt.Sprintf("wrote %s to %s longer than max_line allows, or than its pipe holds: it goes on in the next record", lines, t.of.Stream)
+	case t.why == droppedShutdown:
+		body = fmt.Sprintf("lost %s of %s, which the pipeline did not take before the end", lines, t.of.Stream)
+	default:
+		body = fmt.Sprintf("lost %s of %s, which the pipeline did not take in time (on_full)", lines, t.of.Stream)
+	}
+	if t.why != "" {
+		attrs = append(attrs, journal.String(journal.KeyOutputReason, string(t.why)))
+	}
+	e.stage(t.of.Instance, journal.Event{
+		Topic: journal.TopicOutput, Name: t.event, Severity: journal.SeverityWarn,
+		Body:    fmt.Sprintf("process %q %s", t.id, body),
+		Process: t.of.Process.ID, Run: t.of.Run, PID: t.of.PID, Attrs: attrs,
 	})
 }

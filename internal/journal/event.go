@@ -47,8 +47,9 @@ const (
 
 	// Output: what could not be told of a process's output. The lines themselves
 	// are not events.
-	OutputDropped = "output.dropped"
-	JournalGap    = "journal.gap" // made by a reader that fell behind, never stored
+	OutputDropped   = "output.dropped"
+	OutputTruncated = "output.truncated"
+	JournalGap      = "journal.gap" // made by a reader that fell behind, never stored
 )
 
 // Severity ranks an event; the values are those of OpenTelemetry's severity
@@ -155,9 +156,14 @@ const (
 	KeyRestartCause  = "supervisor.restart.cause" // id of the sibling whose failure it was
 	KeyStopReason    = "supervisor.stop.reason"
 	KeyErrorMessage  = "error.message"
-	KeyProcesses     = "supervisor.processes"     // those that were left behind: "nginx (12), sh (13)"
-	KeyConfigAction  = "supervisor.config.action" // kept, restarted, started or stopped
-	KeyConfigKeys    = "supervisor.config.keys"   // those that differ, joined by ","
+	KeyStream        = "log.iostream"
+	KeyOutputLines   = "supervisor.output.lines"       // how many
+	KeyOutputBytes   = "supervisor.output.bytes"       // in them
+	KeyOutputReason  = "supervisor.output.drop_reason" // on_full or shutdown
+	KeyOutputTail    = "supervisor.output.tail"        // the last lines before the end, with the stream's name behind it
+	KeyProcesses     = "supervisor.processes"          // those that were left behind: "nginx (12), sh (13)"
+	KeyConfigAction  = "supervisor.config.action"      // kept, restarted, started or stopped
+	KeyConfigKeys    = "supervisor.config.keys"        // those that differ, joined by ","
 	// How many children a configuration left, replaced, started and stopped.
 	KeyConfigKept      = "supervisor.config.kept"
 	KeyConfigRestarted = "supervisor.config.restarted"

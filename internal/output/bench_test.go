@@ -59,7 +59,7 @@ func BenchmarkReader(b *testing.B) {
 			b.Run(fmt.Sprintf("write=%d/%s", chunk, source.name), func(b *testing.B) {
 				read, write := pipe(b)
 				lines, calls := 0, 0
-				reader, err := NewReader(read, 0, func(_ context.Context, got []Line) error {
+				reader, err := NewReader(read, Settings{Wait: Forever}, func(_ context.Context, got []Line) error {
 					lines += len(got)
 					calls++
 					return nil

@@ -57,7 +57,7 @@ func appendLines([]string) error {
 	if err := unix.SetNonblock(pipe, true); err != nil {
 		return err
 	}
-	reader, err := NewReader(os.NewFile(pipe, "pipe"), 0, func(_ context.Context, lines []Line) error {
+	reader, err := NewReader(os.NewFile(pipe, "pipe"), Settings{Wait: Forever}, func(_ context.Context, lines []Line) error {
 		batch := []byte{'\n'}
 		for _, line := range lines {
 			batch = append(append(batch, line.Text...), '\n')

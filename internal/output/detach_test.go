@@ -21,7 +21,7 @@ import (
 func readOn(t *testing.T, pipe *os.File, after uint64) (texts []string) {
 	t.Helper()
 	seq := after
-	reader, err := NewReader(pipe, after, func(_ context.Context, lines []Line) error {
+	reader, err := NewReader(pipe, Settings{Wait: Forever, After: after}, func(_ context.Context, lines []Line) error {
 		for _, line := range lines {
 			seq++
 			assert.Equal(t, seq, line.Seq)
@@ -74,7 +74,7 @@ func TestReader_DetachLeavesTheRestForTheNextReader(t *testing.T) {
 			read, write := pipe(t)
 			next := again(t, read)
 			entered := make(chan struct{}, 1)
-			reader, err := NewReader(read, 0, func(ctx context.Context, _ []Line) error {
+			reader, err := NewReader(read, Settings{Wait: Forever}, func(ctx context.Context, _ []Line) error {
 				select {
 				case entered <- struct{}{}:
 				default:
@@ -141,7 +141,7 @@ func TestReader_DetachBeforeRunReadsNothing(t *testing.T) {
 	_, err := write.WriteString("a\n")
 	require.NoError(t, err)
 	require.NoError(t, write.Close())
-	reader, err := NewReader(read, 0, func(context.Context, []Line) error { return errors.New("not to be called") })
+	reader, err := NewReader(read, Settings{Wait: Forever}, func(context.Context, []Line) error { return errors.New("not to be called") })
 	require.NoError(t, err)
 	detached := make(chan struct{})
 	go func() { reader.Detach(); close(detached) }()
@@ -170,7 +170,7 @@ func TestReader_DetachAtAnyTimeLosesAndRepeatsNothing(t *testing.T) {
 	for detachAt := uint64(50); after < uint64(len(want)); detachAt += 700 {
 		next := again(t, read)
 		reached := make(chan struct{})
-		reader, err := NewReader(read, after, func(_ context.Context, lines []Line) error {
+		reader, err := NewReader(read, Settings{Wait: Forever, After: after}, func(_ context.Context, lines []Line) error {
 			last := lines[len(lines)-1].Seq
 			if lines[0].Seq <= detachAt && detachAt <= last {
 				close(reached)

@@ -17,10 +17,15 @@ import (
 // cutAll cuts a stream that arrives in chunks, as a reader does, and shows each line,
 // with a + behind a truncated one. Every chunk but the last is cut with the tail.
 func cutAll(t require.TestingT, inner tail, max int, chunks ...string) (got []string) {
+	return joinAll(t, nil, inner, max, chunks...)
+}
+
+// joinAll is cutAll for a stream of which some lines belong together.
+func joinAll(t require.TestingT, join Joiner, inner tail, max int, chunks ...string) (got []string) {
 	var (
-		data  []byte
-		lines []Line
-		seq   uint64
+		data []byte
+		seq  uint64
+		c    cutting
 	)
 	for i, chunk := range append(chunks, "") {
 		data = append(data, chunk...)
@@ -28,25 +33,28 @@ func cutAll(t require.TestingT, inner tail, max int, chunks ...string) (got []st
 		if i == len(chunks) {
 			tail = tailEnds
 		}
-		for whole := false; !whole; {
-			var used int
-			lines, used, whole = cut(lines[:0], data, tail, max, seq+1, time.Time{})
-			require.LessOrEqual(t, len(lines), maxLines)
-			for _, line := range lines {
+		for c.whole = false; !c.whole; {
+			c = cut(c.lines[:0], data, tail, max, join, seq+1, time.Time{})
+			require.LessOrEqual(t, len(c.lines), maxLines)
+			for _, line := range c.lines {
 				seq++
 				require.Equal(t, seq, line.Seq)
 				require.LessOrEqual(t, len(line.Text), max)
-				require.NotContains(t, string(line.Text), "\n")
+				if join == nil {
+					require.NotContains(t, string(line.Text), "\n")
+				}
+				require.Equal(t, string(line.Text), string(data[line.at:][:len(line.Text)]))
 				text := string(line.Text)
 				if line.Truncated {
 					text += "+"
 				}
 				got = append(got, text)
 			}
-			data = data[used:]
-			if whole {
-				require.NotContains(t, string(data), "\n", "a line was left behind")
-				require.LessOrEqual(t, len(data), max, "a line was left behind")
+			data = data[c.used:]
+			if c.whole {
+				require.Equal(t, strings.Contains(string(data), "\n"), c.held, "a line was left behind")
+				require.LessOrEqual(t, len(data), max+1, "a line was left behind")
+				require.False(t, c.held && tail != tailStays, "nothing more is waited for")
 			}
 		}
 	}
@@ -89,8 +97,8 @@ func TestCut_GoesOnWhereABatchIsFull(t *testing.T) {
 	assert.Equal(t, "end", got[2*maxLines+3])
 }
 
-// joined undoes cutAll, but for a line end at the end.
-func joined(texts []string) string {
+// unsplit undoes cutAll, but for a line end at the end.
+func unsplit(texts []string) string {
 	var stream strings.Builder
 	for _, text := range texts {
 		if piece, truncated := strings.CutSuffix(text, "+"); truncated {
@@ -116,8 +124,8 @@ func TestCut_DoesNotDependOnTheReads(t *testing.T) {
 		}
 		got := cutAll(t, tailStays, max, chunks...)
 		assert.Equal(t, cutAll(t, tailStays, max, stream), got)
-		assert.Equal(t, strings.TrimSuffix(stream, "\n"), joined(got))
-		assert.Equal(t, strings.TrimSuffix(stream, "\n"), joined(cutAll(t, tailSplits, max, chunks...)))
+		assert.Equal(t, strings.TrimSuffix(stream, "\n"), unsplit(got))
+		assert.Equal(t, strings.TrimSuffix(stream, "\n"), unsplit(cutAll(t, tailSplits, max, chunks...)))
 	})
 }
 
@@ -144,10 +152,10 @@ func FuzzCut(f *testing.F) {
 func BenchmarkCut(b *testing.B) {
 	line := append(bytes.Repeat([]byte{'x'}, 127), '\n')
 	data := bytes.Repeat(line, 64<<10/len(line))
-	var lines []Line
+	var c cutting
 	b.SetBytes(int64(len(data)))
 	for b.Loop() {
-		lines, _, _ = cut(lines[:0], data, tailStays, MaxLine, 1, time.Time{})
+		c = cut(c.lines[:0], data, tailStays, MaxLine, nil, 1, time.Time{})
 	}
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/float64(len(data)/len(line)), "ns/line")
 }

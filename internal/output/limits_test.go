@@ -37,7 +37,7 @@ func TestReader_SilentProcessesNeedOnlyTheirPipes(t *testing.T) {
 	var sources []*watched
 	for range readers {
 		read, write := pipe(t)
-		reader, err := NewReader(read, 0, func(context.Context, []Line) error { return nil })
+		reader, err := NewReader(read, Settings{Wait: Forever}, func(context.Context, []Line) error { return nil })
 		require.NoError(t, err)
 		sources = append(sources, watch(reader))
 		writers = append(writers, write)
@@ -126,9 +126,9 @@ func TestReader_WriterIsHeldUpWhenTheSlotsRunOutBeforeTheBytes(t *testing.T) {
 // endless is the source of a writer that is never slower than its reader.
 type endless struct{ source }
 
-func (endless) peek(int, int, bool) (*batch, state, error) {
-	b := takeBatch()
-	b.n = copy(b.buffer[:], strings.Repeat("for ever\n", maxLines))
+func (endless) peek(_, size, _ int, _ bool) (*batch, state, error) {
+	b := takeBatch(size)
+	b.n = copy(b.buffer, strings.Repeat("for ever\n", maxLines))
 	return b, stateMore, nil
 }
 
@@ -137,7 +137,7 @@ func (endless) consume(int, *batch) (known int, err error) { return 0, nil }
 func TestReader_EndsAlthoughAWriterGoesOnForEver(t *testing.T) {
 	read, _ := pipe(t)
 	ctx, cancel := context.WithCancel(t.Context())
-	reader, err := NewReader(read, 0, func(context.Context, []Line) error {
+	reader, err := NewReader(read, Settings{Wait: Forever}, func(context.Context, []Line) error {
 		cancel()
 		return errors.New("never")
 	})
@@ -155,7 +155,7 @@ func TestReader_HandsManyShortLinesOverWithoutWaiting(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			read, write := open(t)
 			all := make(chan struct{})
-			reader, err := NewReader(read, 0, func(_ context.Context, got []Line) error {
+			reader, err := NewReader(read, Settings{Wait: Forever}, func(_ context.Context, got []Line) error {
 				if got[len(got)-1].Seq == lines {
 					close(all)
 				}
@@ -209,7 +209,7 @@ func smallPipes([]string) error {
 		}
 		var got bytes.Buffer
 		truncated := 0
-		reader, err := NewReader(os.NewFile(uintptr(ends[0]), "pipe"), 0, func(_ context.Context, lines []Line) error {
+		reader, err := NewReader(os.NewFile(uintptr(ends[0]), "pipe"), Settings{Wait: Forever}, func(_ context.Context, lines []Line) error {
 			for _, line := range lines {
 				if got.Write(line.Text); line.Truncated {
 					truncated++

@@ -5,6 +5,7 @@ package output
 
 import (
 	"bytes"
+	"slices"
 
 	"golang.org/x/sys/unix"
 )
@@ -13,12 +14,12 @@ import (
 // consumed.
 type memorySource struct {
 	rest  []byte
-	lines bool // rest holds more than an unfinished line
+	lines bool // rest holds more than what has to be waited for
 }
 
-func (s *memorySource) peek(fd, _ int, all bool) (*batch, state, error) {
-	b := takeBatch()
-	b.n = copy(b.buffer[:], s.rest)
+func (s *memorySource) peek(fd, size, _ int, all bool) (*batch, state, error) {
+	b := takeBatch(size)
+	b.n = copy(b.buffer, s.rest)
 	if s.lines {
 		return b, stateMore, nil
 	}
@@ -50,7 +51,16 @@ func (s *memorySource) consume(_ int, b *batch) (known int, err error) {
 	return 0, nil
 }
 
-func (s *memorySource) full(int) bool { return false }
+func (s *memorySource) full(fd int) bool {
+	_, full := pipeFull(fd)
+	return full
+}
+
+// last implements source. What has not been read cannot be shown.
+func (s *memorySource) last(fd, bytes int) (waiting int, last []byte) {
+	waiting = len(s.rest) + pipeHolds(fd)
+	return waiting, slices.Clone(s.rest[max(0, len(s.rest)-bytes):])
+}
 
 func (s *memorySource) abandon() int {
 	lines := bytes.Count(s.rest, []byte{'\n'})

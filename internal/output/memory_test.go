@@ -40,7 +40,7 @@ func socket(t testing.TB) (read, write *os.File) {
 func TestReader_ReadsASocketInPieces(t *testing.T) {
 	read, write := socket(t)
 	var got collector
-	reader, err := NewReader(read, 0, func(_ context.Context, lines []Line) error { return got.take(lines) })
+	reader, err := NewReader(read, Settings{Wait: Forever}, func(_ context.Context, lines []Line) error { return got.take(lines) })
 	require.NoError(t, err)
 	assert.False(t, reader.Peeks())
 	source := watch(reader)
@@ -64,7 +64,7 @@ func TestReader_ReadsASocketInPieces(t *testing.T) {
 func TestReader_DetachCountsWhatOnlyMemoryHolds(t *testing.T) {
 	read, write := socket(t)
 	entered := make(chan struct{})
-	reader, err := NewReader(read, 0, func(ctx context.Context, _ []Line) error {
+	reader, err := NewReader(read, Settings{Wait: Forever}, func(ctx context.Context, _ []Line) error {
 		close(entered)
 		<-ctx.Done()
 		return ctx.Err()

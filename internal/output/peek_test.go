@@ -68,9 +68,9 @@ func watch(r *Reader) *watched {
 	return w
 }
 
-func (w *watched) peek(fd, known int, all bool) (*batch, state, error) {
+func (w *watched) peek(fd, size, known int, all bool) (*batch, state, error) {
 	w.peeks.Add(1)
-	b, state, err := w.source.peek(fd, known, all)
+	b, state, err := w.source.peek(fd, size, known, all)
 	if state == stateIdle {
 		select {
 		case <-w.idle:
@@ -116,7 +116,7 @@ func TestReader_LeavesLinesInThePipeUntilTheyAreTaken(t *testing.T) {
 func TestReader_WaitsForTheRestOfALineWithoutAskingAgainAndAgain(t *testing.T) {
 	read, write := pipe(t)
 	var got collector
-	reader, err := NewReader(read, 0, func(_ context.Context, lines []Line) error { return got.take(lines) })
+	reader, err := NewReader(read, Settings{Wait: Forever}, func(_ context.Context, lines []Line) error { return got.take(lines) })
 	require.NoError(t, err)
 	reader.shortestPause, reader.longestPause = time.Hour, time.Hour
 	source := watch(reader)
@@ -148,7 +148,7 @@ func TestReader_WaitsForTheRestOfALineWithoutAskingAgainAndAgain(t *testing.T) {
 func TestReader_NoticesALongWriteBehindAnUnfinishedLine(t *testing.T) {
 	read, write := pipe(t)
 	var got collector
-	reader, err := NewReader(read, 0, func(_ context.Context, lines []Line) error { return got.take(lines) })
+	reader, err := NewReader(read, Settings{Wait: Forever}, func(_ context.Context, lines []Line) error { return got.take(lines) })
 	require.NoError(t, err)
 	source := watch(reader)
 	ended := make(chan struct{})
@@ -188,7 +188,7 @@ func TestReader_SplitsALineForWhichNoRoomCanBeMade(t *testing.T) {
 	read, write := pipe(t)
 	setCapacity(t, read, 8<<10)
 	var got []Line
-	reader, err := NewReader(read, 0, func(_ context.Context, lines []Line) error {
+	reader, err := NewReader(read, Settings{Wait: Forever}, func(_ context.Context, lines []Line) error {
 		for _, line := range lines {
 			line.Text = bytes.Clone(line.Text)
 			got = append(got, line)
@@ -216,7 +216,7 @@ func TestReader_SplitsALineForWhichNoRoomCanBeMade(t *testing.T) {
 		}
 		texts = append(texts, text)
 	}
-	assert.Equal(t, "short\n"+long+"\nlast", joined(texts))
+	assert.Equal(t, "short\n"+long+"\nlast", unsplit(texts))
 	assert.True(t, got[1].Truncated)
 	assert.False(t, got[0].Truncated)
 	assert.False(t, got[len(got)-1].Truncated)
@@ -278,7 +278,7 @@ func TestPipeSource_FindsLessThanIsKnownInASmallerStagingPipe(t *testing.T) {
 	_, err = write.WriteString(strings.Repeat("x", 10_000))
 	require.NoError(t, err)
 	control(t, read, func(fd int) (int, error) {
-		b, state, err := pipeSource{pool}.peek(fd, 9000, false)
+		b, state, err := pipeSource{pool}.peek(fd, MaxLine, 9000, false)
 		assert.Equal(t, stateMore, state, "so that it is not waited for what cannot be seen")
 		if assert.NotNil(t, b) {
 			assert.Equal(t, 4<<10, b.n)

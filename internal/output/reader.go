@@ -4,9 +4,12 @@
 package output
 
 import (
+	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"os"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -19,7 +22,8 @@ type Reader struct {
 	conn   syscall.RawConn
 	source source
 	handle func(context.Context, []Line) error
-	max    int // of a line, in bytes
+	set    Settings
+	peek   int // how many bytes are looked at at once
 	// How long an unfinished line is waited for before it is looked at again.
 	shortestPause, longestPause time.Duration
 
@@ -30,6 +34,9 @@ type Reader struct {
 
 	mu       sync.Mutex
 	finished bool // guarded by mu, as is the pipe's deadline
+
+	exit exitMark
+	hold holdup
 
 	detached context.Context
 	detach   context.CancelFunc
@@ -45,6 +52,10 @@ type Reader struct {
 	pause, armed time.Duration
 	// last: what the stream holds now is all of it.
 	last bool
+	// held: among the known bytes are lines that more may belong to, until due. dueArmed:
+	// the pipe's deadline is not after that.
+	held, dueArmed bool
+	due            time.Time
 	// What lookAt found.
 	next  *batch
 	ended bool
@@ -55,9 +66,9 @@ type Reader struct {
 }
 
 // NewReader returns a reader of the read end of a pipe, which must be non-blocking
-// and becomes the reader's to close. after is the Seq of the last line that an
-// earlier reader of this pipe was done with, 0 if there was none. handle takes lines,
-// which are valid until it returns; after an error it is given the same lines again.
+// and becomes the reader's to close. handle takes lines, which are valid until it
+// returns; after an error it is given the same lines again. Its context ends when
+// nobody waits for it any more.
 //
 // Lines stay in the pipe until handle has taken them. Should this process end before
 // that, the next reader of the pipe finds them there; those that were taken just
@@ -66,19 +77,21 @@ type Reader struct {
 //
 // What is not a pipe, or where tee(2) and splice(2) are not allowed, is read before
 // it is handed over, see Peeks.
-func NewReader(pipe *os.File, after uint64, handle func(context.Context, []Line) error) (*Reader, error) {
+func NewReader(pipe *os.File, set Settings, handle func(context.Context, []Line) error) (*Reader, error) {
 	conn, err := pipe.SyscallConn()
 	if err != nil {
 		return nil, err
 	}
+	set.MaxLine = cmp.Or(set.MaxLine, MaxLine)
 	r := &Reader{
-		pipe: pipe, conn: conn, handle: handle, max: MaxLine,
+		pipe: pipe, conn: conn, handle: handle, set: set, peek: set.MaxLine + peekMargin,
 		shortestPause: shortestPause, longestPause: longestPause,
 		done: make(chan struct{}),
 	}
 	r.lookFunc, r.settleFunc = r.lookAt, r.settleAt
-	r.taken.Store(after)
+	r.taken.Store(set.After)
 	r.detached, r.detach = context.WithCancel(context.Background())
+	r.hold.init(set.Wait, r.isFull)
 	if r.source, err = newSource(conn); err != nil {
 		return nil, err
 	}
@@ -92,7 +105,7 @@ func (r *Reader) Peeks() bool {
 	return peeks
 }
 
-// Taken is the Seq of the last line that is done with, the after of the next reader.
+// Taken is the Seq of the last line that is done with, Settings.After of the next reader.
 func (r *Reader) Taken() uint64 { return r.taken.Load() }
 
 // Run reads until the last writer is gone, until Finish was called and the pipe is
@@ -111,12 +124,18 @@ func (r *Reader) Run(ctx context.Context) (lost int, err error) {
 		if err != nil || b == nil {
 			return lost + r.source.abandon(), err
 		}
-		if !r.deliver(handing, b.lines) {
+		switch r.deliver(handing, b.lines) {
+		case deliveryDropped:
+			if r.set.Dropped != nil {
+				r.set.Dropped(b.lines)
+			}
+		case deliveryEnded:
 			if r.detached.Err() != nil {
 				b.lines, b.used = nil, 0
 			}
 			lost += len(b.lines)
 			untaken += b.used
+		case deliveryTaken:
 		}
 		if err := r.settle(); err != nil {
 			return lost + r.source.abandon(), err
@@ -152,10 +171,10 @@ func (r *Reader) Detach() {
 // Blocking reports whether the writer is held up by the taker: lines wait to be
 // taken, and the pipe has no room for one more write of a page.
 func (r *Reader) Blocking() bool {
-	if !r.handing.Load() {
-		return false
-	}
-	var full bool
+	return r.handing.Load() && r.isFull()
+}
+
+func (r *Reader) isFull() (full bool) {
 	_ = r.conn.Control(func(fd uintptr) { full = r.source.full(int(fd)) })
 	return full
 }
@@ -172,32 +191,41 @@ const (
 func (r *Reader) await() (*batch, error) {
 	r.next, r.err = nil, nil
 	for r.detached.Err() == nil {
-		if r.last = r.arm(); r.last {
-			err := r.conn.Control(func(fd uintptr) { r.lookAt(fd) })
-			return r.next, errors.Join(err, r.err)
+		r.last = r.arm()
+		var err error
+		if r.last || r.overdue() {
+			err = r.conn.Control(func(fd uintptr) { r.lookAt(fd) })
+		} else {
+			err = r.conn.Read(r.lookFunc)
 		}
-		err := r.conn.Read(r.lookFunc)
 		switch {
 		case errors.Is(err, os.ErrDeadlineExceeded):
 			r.pause = min(2*r.pause, r.longestPause)
-		case err != nil || r.err != nil || r.next != nil || r.ended:
+		case r.last || err != nil || r.err != nil || r.next != nil || r.ended:
 			return r.next, errors.Join(err, r.err)
 		}
 	}
 	return nil, nil
 }
 
-// arm sets when an unfinished line is looked at again, and reports whether Finish
-// was called.
+// overdue: what was held back has waited long enough.
+func (r *Reader) overdue() bool { return r.held && !time.Now().Before(r.due) }
+
+// arm sets when what is waited for is looked at again, and reports whether Finish was
+// called.
 func (r *Reader) arm() (finished bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	switch {
 	case r.finished:
 		return true
-	case r.known > 0:
-		r.armed = r.pause
-		_ = r.pipe.SetReadDeadline(time.Now().Add(r.pause))
+	case r.known > 0 || r.held:
+		r.armed, r.dueArmed = r.pause, r.held
+		deadline := time.Now().Add(r.pause)
+		if r.held && r.due.Before(deadline) {
+			deadline = r.due
+		}
+		_ = r.pipe.SetReadDeadline(deadline)
 	case r.armed > 0:
 		r.armed = 0
 		_ = r.pipe.SetReadDeadline(time.Time{})
@@ -210,31 +238,65 @@ func (r *Reader) arm() (finished bool) {
 // if it has to be called again once there is more.
 func (r *Reader) lookAt(fd uintptr) bool {
 	for {
-		b, state, err := r.source.peek(int(fd), r.known, r.last)
-		if state == stateIdle && !r.last {
-			return r.known > 0 && r.armed != r.pause
-		}
-		if b == nil {
+		overdue := r.overdue()
+		b, state, err := r.source.peek(int(fd), r.peek, r.known, r.last || overdue)
+		switch {
+		case b != nil:
+		case state != stateIdle || r.last:
 			r.ended, r.err = true, err
 			return true
+		case overdue: // somebody else reads this pipe
+			r.held = false
+			continue
+		default:
+			return r.known > 0 && r.armed != r.pause || r.held && !r.dueArmed
 		}
 		r.next, r.pause = b, r.shortestPause
-		seq := r.taken.Load() + 1
-		if state != stateMore {
-			b.cut(tailEnds, r.max, seq)
+		switch {
+		case state == stateEnded || state == stateIdle && r.last:
+			r.cut(tailEnds)
 			return true
+		case overdue:
+			r.cut(tailWaited)
+		default:
+			r.cut(tailStays)
 		}
-		b.cut(tailStays, r.max, seq)
 		if len(b.lines) > 0 {
 			return true
 		}
-		if r.source.makeRoom(int(fd), b, r.max) == roomNone {
-			b.cut(tailSplits, r.max, seq)
+		if r.source.makeRoom(int(fd), b, r.set.MaxLine) == roomNone {
+			r.cut(tailSplits)
 			return true
 		}
 		// That the last writer is gone does not show in the bytes, so it is looked again.
 		if r.settleAt(fd); r.err != nil {
 			return true
+		}
+	}
+}
+
+// cut finds the lines of r.next.
+func (r *Reader) cut(tail tail) {
+	b, now := r.next, time.Now()
+	b.cutting = cut(b.lines[:0], b.buffer[:b.n], tail, r.set.MaxLine, r.set.Join, r.taken.Load()+1, now)
+	if b.held && (!r.held || b.used > 0) {
+		r.due, r.dueArmed = now.Add(r.set.JoinTimeout), false
+	}
+	r.held = b.held
+	if r.set.Plain {
+		b.makePlain()
+	}
+	r.exit.mark(b.lines)
+}
+
+// makePlain takes escape sequences out of the lines.
+func (b *batch) makePlain() {
+	b.plain = slices.Grow(b.plain[:0], b.n) // so that the texts stay where they are
+	for i := range b.lines {
+		if text := b.lines[i].Text; bytes.IndexByte(text, escape) >= 0 {
+			from := len(b.plain)
+			b.plain = appendPlain(b.plain, text)
+			b.lines[i].Text = b.plain[from:]
 		}
 	}
 }
@@ -250,27 +312,9 @@ func (r *Reader) settle() error {
 func (r *Reader) settleAt(fd uintptr) {
 	b := r.next
 	r.next = nil
-	r.known, r.err = r.source.consume(int(fd), b)
+	r.exit.consume(b.buffer[:b.used], func() {
+		r.known, r.err = r.source.consume(int(fd), b)
+	})
 	r.taken.Add(uint64(len(b.lines)))
 	b.release()
-}
-
-// deliver hands lines over, again and again until they are taken or ctx ends.
-func (r *Reader) deliver(ctx context.Context, lines []Line) (taken bool) {
-	if len(lines) == 0 {
-		return true
-	}
-	r.handing.Store(true)
-	defer r.handing.Store(false)
-	const shortest, longest = 50 * time.Millisecond, 5 * time.Second
-	for pause := shortest; ctx.Err() == nil; pause = min(2*pause, longest) {
-		if r.handle(ctx, lines) == nil {
-			return true
-		}
-		select {
-		case <-time.After(pause):
-		case <-ctx.Done():
-		}
-	}
-	return false
 }

@@ -20,7 +20,7 @@ import (
 // run runs a reader in the background; the returned function waits for its end.
 func run(t *testing.T, ctx context.Context, read *os.File, handle func([]Line) error) (*Reader, func() int) {
 	t.Helper()
-	reader, err := NewReader(read, 0, func(_ context.Context, lines []Line) error { return handle(lines) })
+	reader, err := NewReader(read, Settings{Wait: Forever}, func(_ context.Context, lines []Line) error { return handle(lines) })
 	require.NoError(t, err)
 	lost := make(chan int, 1)
 	go func() {

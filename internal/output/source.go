@@ -5,52 +5,48 @@ package output
 
 import (
 	"errors"
+	"math/bits"
 	"os"
 	"sync"
 	"syscall"
-	"time"
 
 	"golang.org/x/sys/unix"
 )
 
-// MaxLine is the longest line, in bytes, that is handed over in one piece.
-const MaxLine = 64 << 10
-
-// peekSize is more than a line, so that what fills it without a line end is longer
-// than one.
-const peekSize = MaxLine + 4<<10
+// peekMargin is what a peek has room for beyond a line, so that what fills it without a
+// line end is longer than one.
+const peekMargin = 4 << 10
 
 // batch is what was peeked at once.
 type batch struct {
-	buffer [peekSize]byte
+	buffer []byte
 	n      int
 	// size and staged are the capacities of the pipe and of the staging pipe; full
 	// tells that the latter had no slot for more.
 	size, staged int
 	full         bool
 
-	lines []Line // in buffer
-	used  int    // how many bytes the lines take
-	whole bool   // no line end is left behind them
+	cutting // of the buffer
+	plain   []byte
 }
 
-// batches are held only while there is something to read: a thousand silent
-// processes hold none.
-var batches = sync.Pool{New: func() any { return new(batch) }}
+// batches, by the size of their buffers, are held only while there is something to
+// read: a thousand silent processes hold none.
+var batches [bits.UintSize + 1]sync.Pool
 
-func takeBatch() *batch {
-	b := batches.Get().(*batch)
+func takeBatch(size int) *batch {
+	class := bits.Len(uint(size - 1))
+	b, ok := batches[class].Get().(*batch)
+	if !ok {
+		b = &batch{buffer: make([]byte, 1<<class)}
+	}
+	b.buffer = b.buffer[:size]
 	b.n, b.size, b.staged, b.full = 0, 0, 0, false
-	b.lines, b.used, b.whole = b.lines[:0], 0, true
+	b.cutting = cutting{lines: b.lines[:0], whole: true}
 	return b
 }
 
-func (b *batch) release() { batches.Put(b) }
-
-// cut finds the lines.
-func (b *batch) cut(tail tail, max int, seq uint64) {
-	b.lines, b.used, b.whole = cut(b.lines[:0], b.buffer[:b.n], tail, max, seq, time.Now())
-}
+func (b *batch) release() { batches[bits.Len(uint(cap(b.buffer)-1))].Put(b) }
 
 // state is what a source has beyond the bytes that are known already.
 type state int
@@ -65,17 +61,21 @@ const (
 // Its calls do not wait, and fd is always the stream's descriptor.
 type source interface {
 	// peek returns the first bytes. The first known ones were seen before: they hold no
-	// line end, and leave a writer room. Without more there is no batch, unless there
+	// line that need not be waited for, and leave a writer room. Without more there is no batch, unless there
 	// are known ones and either all is set or the stream has ended. An error is the end.
-	peek(fd, known int, all bool) (*batch, state, error)
-	// makeRoom is called for a batch without a line end, which is then peeked again,
-	// or, if there can be no room for more of the line, split.
+	// A batch has at most size bytes.
+	peek(fd, size, known int, all bool) (*batch, state, error)
+	// makeRoom is called for a batch without a line to hand over, which is then peeked
+	// again, or, if there can be no room for more of the line, split.
 	makeRoom(fd int, b *batch, max int) room
 	// consume takes the first b.used bytes, which may be none, out of the stream, and
 	// returns how many of those that stay are known then. It is called for every batch.
 	consume(fd int, b *batch) (known int, err error)
 	// full reports whether a writer would have to wait.
 	full(fd int) bool
+	// last returns how many bytes are there, and as many of the last ones as are asked
+	// for or can be had.
+	last(fd, bytes int) (waiting int, last []byte)
 	// abandon returns how many lines, an unfinished one included, the next reader will
 	// miss.
 	abandon() int
@@ -105,7 +105,7 @@ func newSource(conn syscall.RawConn) (source, error) {
 	source := pipeSource{stagingPipes}
 	controlErr := conn.Control(func(fd uintptr) {
 		var b *batch
-		if b, _, err = source.peek(int(fd), 0, false); b != nil {
+		if b, _, err = source.peek(int(fd), peekMargin, 0, false); b != nil {
 			b.release()
 		}
 	})
@@ -122,7 +122,7 @@ func newSource(conn syscall.RawConn) (source, error) {
 // it from there.
 type pipeSource struct{ pool *stagingPool }
 
-func (s pipeSource) peek(fd, known int, all bool) (*batch, state, error) {
+func (s pipeSource) peek(fd, max, known int, all bool) (*batch, state, error) {
 	hungUp := false
 	if known > 0 && !all {
 		waiting, err := unix.IoctlGetUint32(fd, unix.TIOCINQ)
@@ -146,7 +146,7 @@ func (s pipeSource) peek(fd, known int, all bool) (*batch, state, error) {
 	}
 	stage := s.pool.take(size)
 	defer s.pool.give(stage)
-	n, full, err := stage.tee(fd, peekSize)
+	n, full, err := stage.tee(fd, max)
 	switch {
 	case errors.Is(err, unix.EAGAIN):
 		return nil, stateIdle, nil
@@ -156,7 +156,7 @@ func (s pipeSource) peek(fd, known int, all bool) (*batch, state, error) {
 	case n == 0:
 		return nil, stateEnded, nil
 	}
-	b := takeBatch()
+	b := takeBatch(max)
 	if err := stage.load(b.buffer[:n]); err != nil {
 		stage.empty(s.pool.null)
 		b.release()
@@ -208,13 +208,9 @@ func (s pipeSource) consume(fd int, b *batch) (known int, err error) {
 }
 
 func (s pipeSource) full(fd int) bool {
-	size, sizeErr := unix.FcntlInt(uintptr(fd), unix.F_GETPIPE_SZ, 0)
-	waiting, err := unix.IoctlGetUint32(fd, unix.TIOCINQ)
-	if sizeErr != nil || err != nil {
-		return false
-	}
-	if int(waiting) > size-os.Getpagesize() {
-		return true
+	size, full := pipeFull(fd)
+	if full || size == 0 {
+		return full
 	}
 	// The slots may have run out with fewer bytes.
 	stage := s.pool.take(size)
@@ -224,4 +220,45 @@ func (s pipeSource) full(fd int) bool {
 	return err == nil && full && stage.size == size
 }
 
+// last implements source. Of a pipe that is larger than the staging pipe it may see
+// only the first bytes, which are not the last.
+func (s pipeSource) last(fd, bytes int) (waiting int, last []byte) {
+	size, err := unix.FcntlInt(uintptr(fd), unix.F_GETPIPE_SZ, 0)
+	if waiting = pipeHolds(fd); waiting == 0 || err != nil {
+		return waiting, nil
+	}
+	stage := s.pool.take(size)
+	defer s.pool.give(stage)
+	n, _, err := stage.tee(fd, waiting)
+	if err != nil || n < waiting {
+		stage.empty(s.pool.null)
+		return waiting, nil
+	}
+	last = make([]byte, min(n, bytes))
+	if consume(stage.read, s.pool.null, n-len(last)) != nil || stage.load(last) != nil {
+		stage.empty(s.pool.null)
+		return waiting, nil
+	}
+	return waiting, last
+}
+
 func (s pipeSource) abandon() int { return 0 }
+
+// pipeHolds is how many bytes are in a pipe, or a socket.
+func pipeHolds(fd int) int {
+	n, err := unix.IoctlGetUint32(fd, unix.TIOCINQ)
+	if err != nil {
+		return 0
+	}
+	return int(n)
+}
+
+// pipeFull reports whether a pipe has no room for one more page, by its bytes; its
+// slots may have run out before. size is 0 if it is no pipe.
+func pipeFull(fd int) (size int, full bool) {
+	size, err := unix.FcntlInt(uintptr(fd), unix.F_GETPIPE_SZ, 0)
+	if err != nil {
+		return 0, false
+	}
+	return size, pipeHolds(fd) > size-os.Getpagesize()
+}

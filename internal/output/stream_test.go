@@ -8,7 +8,9 @@ import (
 	"context"
 	"errors"
 	"os"
+	"regexp"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
@@ -23,6 +25,7 @@ type stream struct {
 	size    int
 	packets bool // every write takes a slot of its own, however short
 	cramped bool
+	join    Joiner
 }
 
 // passThrough writes a stream into a pipe and checks what a reader makes of it.
@@ -41,7 +44,7 @@ func passThrough(t require.TestingT, s stream) {
 		got  bytes.Buffer
 		last Line
 	)
-	reader, err := NewReader(read, 7, func(_ context.Context, lines []Line) error {
+	reader, err := NewReader(read, Settings{Wait: Forever, After: 7, MaxLine: s.max, Join: s.join, JoinTimeout: time.Hour}, func(_ context.Context, lines []Line) error {
 		for _, line := range lines {
 			if line.Seq != max(last.Seq, 7)+1 {
 				return errors.New("numbers are missing")
@@ -54,7 +57,6 @@ func passThrough(t require.TestingT, s stream) {
 		return nil
 	})
 	require.NoError(t, err)
-	reader.max = s.max
 	if s.cramped {
 		reader.source = cramped{reader.source}
 	}
@@ -81,6 +83,9 @@ func passThrough(t require.TestingT, s stream) {
 	require.Equal(t, plain(s.bytes), plain(got.Bytes()))
 }
 
+// joiners are none, one whose blocks end soon, and one whose only block has no end.
+var joiners = []Joiner{nil, JoinFrom(regexp.MustCompile(`^[a-e]|^$`)), JoinFrom(regexp.MustCompile(`^a beginning that never comes`)), JoinTraces(goTraces, javaTraces, pythonTraces)}
+
 // Any bytes, written in any way into a pipe of any size, come out in order, and no
 // writer is left waiting.
 func TestReader_PassesEveryStreamThrough(t *testing.T) {
@@ -91,6 +96,7 @@ func TestReader_PassesEveryStreamThrough(t *testing.T) {
 			size:    rapid.SampledFrom([]int{4 << 10, 8 << 10, 64 << 10, 1 << 20}).Draw(t, "size"),
 			packets: rapid.Bool().Draw(t, "packets"),
 			cramped: rapid.Bool().Draw(t, "cramped"),
+			join:    rapid.SampledFrom(joiners).Draw(t, "join"),
 		}
 		lines := rapid.SliceOfN(rapid.Custom(func(t *rapid.T) int {
 			if rapid.IntRange(0, 9).Draw(t, "kind") == 0 {
@@ -122,7 +128,7 @@ func FuzzReader(f *testing.F) {
 		sizes := []int{4 << 10, 8 << 10, 64 << 10, 1 << 20}
 		passThrough(t, stream{
 			bytes: data, chunk: int(chunk), max: int(max),
-			size: sizes[how%4], packets: how&4 != 0, cramped: how&8 != 0,
+			size: sizes[how%4], packets: how&4 != 0, cramped: how&8 != 0, join: joiners[int(how>>4)%len(joiners)],
 		})
 	})
 }

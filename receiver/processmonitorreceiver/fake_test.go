@@ -41,6 +41,8 @@ type fakeSupervisor struct {
 	processes []supervisorextension.Process     // guarded by mu
 	owner     *component.ID                     // guarded by mu
 	handler   supervisorextension.OutputHandler // guarded by mu
+	release   context.CancelFunc                // guarded by mu
+	claim     context.Context                   // guarded by mu
 }
 
 var _ supervisorextension.Supervisor = (*fakeSupervisor)(nil)
@@ -72,9 +74,11 @@ func (f *fakeSupervisor) ClaimOutput(owner component.ID, handler supervisorexten
 		return nil, fmt.Errorf("%q has it", f.owner)
 	}
 	f.owner, f.handler = &owner, handler
+	f.claim, f.release = context.WithCancel(context.Background())
 	return func() {
 		f.mu.Lock()
 		defer f.mu.Unlock()
+		f.release()
 		f.owner, f.handler = nil, nil
 	}, nil
 }
@@ -82,8 +86,11 @@ func (f *fakeSupervisor) ClaimOutput(owner component.ID, handler supervisorexten
 // say offers lines as the extension does.
 func (f *fakeSupervisor) say(ctx context.Context, output supervisorextension.Output) error {
 	f.mu.Lock()
-	handler := f.handler
+	handler, claim := f.handler, f.claim
 	f.mu.Unlock()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(claim, cancel)()
 	return handler(ctx, output)
 }
 

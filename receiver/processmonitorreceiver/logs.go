@@ -26,6 +26,8 @@ const (
 	keyStream         = "log.iostream"
 	keyOutputSequence = "supervisor.output.sequence"
 	keyTruncated      = "supervisor.output.truncated"
+	keyAfterExit      = "supervisor.output.after_exit"
+	keyOutputRaw      = "supervisor.output.raw"
 )
 
 // eventLogs makes one log record of each event.

@@ -32,10 +32,6 @@ type outputLogs struct {
 	attrs     metric.MeasurementOption
 	// refused: the last lines were refused for good, and the log has said so.
 	refused atomic.Bool
-
-	// ctx ends deliveries that are under way when the receiver has to end.
-	ctx    context.Context
-	cancel context.CancelFunc
 }
 
 // startOutput takes the supervisor's output; it fails if somebody else has it.
@@ -46,22 +42,16 @@ func startOutput(supervisor supervisorextension.Supervisor, shared *resources, r
 		next:      next,
 		attrs:     metric.WithAttributeSet(attribute.NewSet(attribute.String("receiver", r.id.String()))),
 	}
-	o.ctx, o.cancel = context.WithCancel(context.Background())
 	var err error
 	if o.release, err = supervisor.ClaimOutput(r.id, o.handle); err != nil {
-		o.cancel()
 		return nil, err
 	}
 	return o, nil
 }
 
-// shutdown gives the output back; it waits for the deliveries under way until ctx
-// ends, then ends them.
-func (o *outputLogs) shutdown(ctx context.Context) error {
-	stop := context.AfterFunc(ctx, o.cancel)
-	defer stop()
+// shutdown gives the output back, which ends the deliveries under way.
+func (o *outputLogs) shutdown(context.Context) error {
 	o.release()
-	o.cancel()
 	return nil
 }
 
@@ -72,9 +62,6 @@ func (o *outputLogs) handle(ctx context.Context, output supervisorextension.Outp
 	if len(output.Lines) == 0 {
 		return nil
 	}
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	defer context.AfterFunc(o.ctx, cancel)()
 	logs := o.build(&output)
 	ctx = o.obs.StartLogsOp(ctx)
 	err := o.next.ConsumeLogs(ctx, logs)
@@ -107,7 +94,6 @@ func (o *outputLogs) build(output *supervisorextension.Output) plog.Logs {
 		read := pcommon.NewTimestampFromTime(line.Time)
 		record.SetTimestamp(read)
 		record.SetObservedTimestamp(read)
-		record.Body().SetStr(text(line.Text))
 		attrs := record.Attributes()
 		attrs.EnsureCapacity(outputAttributes)
 		attrs.PutStr(keyStream, output.Stream)
@@ -121,15 +107,26 @@ func (o *outputLogs) build(output *supervisorextension.Output) plog.Logs {
 		if line.Truncated {
 			attrs.PutBool(keyTruncated, true)
 		}
+		if line.AfterExit {
+			attrs.PutBool(keyAfterExit, true)
+		}
+		setText(record, line.Text)
+		if number, text := output.Severity.Find(line.Text); text != nil {
+			record.SetSeverityNumber(plog.SeverityNumber(number))
+			record.SetSeverityText(strings.ToValidUTF8(string(text), "\uFFFD"))
+		}
 	}
 	return logs
 }
 
-// text copies a line. OTLP strings are UTF-8, so every run of bytes that is not
-// becomes one replacement character (U+FFFD).
-func text(line []byte) string {
+// setText copies a line to where it is read. OTLP strings are UTF-8: where a line is
+// not, every run of bytes that is not becomes one replacement character (U+FFFD) in the
+// body, and the line as it was written is an attribute.
+func setText(record plog.LogRecord, line []byte) {
 	if utf8.Valid(line) {
-		return string(line)
+		record.Body().SetStr(string(line))
+		return
 	}
-	return strings.ToValidUTF8(string(line), "\uFFFD")
+	record.Body().SetStr(strings.ToValidUTF8(string(line), "\uFFFD"))
+	record.Attributes().PutEmptyBytes(keyOutputRaw).FromRaw(line)
 }

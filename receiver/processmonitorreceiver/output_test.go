@@ -16,6 +16,7 @@ import (
 	"go.opentelemetry.io/collector/component/componenttest"
 	"go.opentelemetry.io/collector/consumer/consumererror"
 	"go.opentelemetry.io/collector/consumer/consumertest"
+	"go.opentelemetry.io/collector/pdata/plog"
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/sdk/metric/metricdata"
 	"go.opentelemetry.io/otel/sdk/metric/metricdata/metricdatatest"
@@ -52,8 +53,10 @@ func startTestOutput(t *testing.T, r *run) *outputLogs {
 func TestOutput_RecordsAreAsRecorded(t *testing.T) {
 	r := newRun(newFakeSupervisor(), nil)
 	startTestOutput(t, r)
-	out := lines("web", "plain", "", "caf\xc3\xa9", "broken \xff\xfe\x80 bytes \xe2\x82", "a piece of")
+	out := lines("web", "plain", "", "caf\xc3\xa9", "broken \xff\xfe\x80 bytes \xe2\x82", "a piece of", "[warn] from a child", "[odd] level")
 	out.Lines[4].Truncated = true
+	out.Lines[5].AfterExit = true
+	out.Severity = supervisorextension.NewSeverityPattern(&supervisorextension.SeverityConfig{Pattern: `^\[(\w+)\]`})
 	require.NoError(t, r.fake.say(context.Background(), out))
 	require.Len(t, r.logs.AllLogs(), 1)
 	compareLogs(t, "output", r.logs.AllLogs()[0])
@@ -106,12 +109,17 @@ func FuzzText(f *testing.F) {
 	f.Add([]byte("plain"))
 	f.Add([]byte("\xff\xfe\x00 é"))
 	f.Fuzz(func(t *testing.T, line []byte) {
-		got := text(line)
+		record := plog.NewLogRecord()
+		setText(record, line)
+		got := record.Body().Str()
 		assert.True(t, utf8.ValidString(got))
 		if utf8.Valid(line) {
 			assert.Equal(t, string(line), got)
+			assert.Zero(t, record.Attributes().Len())
 			return
 		}
+		raw, _ := record.Attributes().Get(keyOutputRaw)
+		assert.Equal(t, line, raw.Bytes().AsRaw())
 		// What was valid is all there, in order.
 		kept := strings.ReplaceAll(got, "\uFFFD", "")
 		var want strings.Builder
