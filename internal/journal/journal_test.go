@@ -65,6 +65,20 @@ func TestReader_IsToldHowManyEventsItMissed(t *testing.T) {
 	assert.Zero(t, missed)
 }
 
+func TestReader_TellsAgainWhatItHasAcknowledged(t *testing.T) {
+	j := New(5)
+	appendN(j, 8)
+	r, err := j.Open("r")
+	require.NoError(t, err)
+	defer r.Close()
+	assert.Empty(t, r.Behind(nil, 0, 10), "it is at the oldest event")
+	r.Ack(7)
+	assert.Equal(t, []uint64{4, 5, 6, 7}, sequence(r.Behind(nil, 0, 10)), "8 is to be read")
+	assert.Equal(t, []uint64{4, 5}, sequence(r.Behind(nil, 0, 2)))
+	assert.Equal(t, []uint64{6, 7}, sequence(r.Behind(nil, 5, 10)))
+	assert.Empty(t, r.Behind(nil, 7, 10))
+}
+
 func TestJournal_OpensANameOnce(t *testing.T) {
 	j := New(4)
 	r, err := j.Open("logs")

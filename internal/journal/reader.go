@@ -50,6 +50,18 @@ func (r *Reader) Read(dst []Event, limit int) (events []Event, missed uint64) {
 	return dst, r.missed
 }
 
+// Behind appends to dst up to limit of the events that are held up to the cursor, in
+// order, beginning with the first after the one with that number.
+func (r *Reader) Behind(dst []Event, after uint64, limit int) []Event {
+	j := r.journal
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	for seq := max(after+1, j.oldestLocked()); seq <= r.cursor && limit > 0; seq, limit = seq+1, limit-1 {
+		dst = append(dst, j.ring[j.index(seq)])
+	}
+	return dst
+}
+
 // Ack moves the cursor to seq: everything up to it, and the gap that the last
 // Read told of, has been delivered. It never moves back.
 func (r *Reader) Ack(seq uint64) {

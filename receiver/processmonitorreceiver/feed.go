@@ -52,7 +52,8 @@ type feed struct {
 	done    chan struct{} // closed when run has returned
 }
 
-func startFeed(j *journal.Journal, name string, r *report, again retry, d deliver) (*feed, error) {
+// recall, if not nil, is first told of the events that were delivered before.
+func startFeed(j *journal.Journal, name string, r *report, again retry, d deliver, recall func([]journal.Event)) (*feed, error) {
 	reader, err := j.Open(r.id.String() + "/" + name)
 	if err != nil {
 		return nil, err
@@ -67,7 +68,7 @@ func startFeed(j *journal.Journal, name string, r *report, again retry, d delive
 		done:    make(chan struct{}),
 	}
 	f.ctx, f.cancel = context.WithCancel(context.Background())
-	go f.run()
+	go f.run(recall)
 	return f, nil
 }
 
@@ -82,10 +83,18 @@ func (f *feed) shutdown(ctx context.Context) error {
 	return nil
 }
 
-func (f *feed) run() {
+func (f *feed) run(recall func([]journal.Event)) {
 	defer close(f.done)
 	defer f.reader.Close()
 	events := make([]journal.Event, 0, feedBatch)
+	if recall != nil {
+		for after := uint64(0); ; after = events[len(events)-1].Seq {
+			if events = f.reader.Behind(events[:0], after, feedBatch); len(events) == 0 {
+				break
+			}
+			recall(events)
+		}
+	}
 	for {
 		var missed uint64
 		events, missed = f.reader.Read(events[:0], feedBatch)

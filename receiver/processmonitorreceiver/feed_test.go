@@ -75,7 +75,7 @@ func startTestFeed(t *testing.T, d deliver) *feeding {
 	r, err := newReport(set)
 	require.NoError(t, err)
 	fake := newFakeSupervisor()
-	f, err := startFeed(fake.journal, "logs", r, defaultRetry, d)
+	f, err := startFeed(fake.journal, "logs", r, defaultRetry, d, nil)
 	require.NoError(t, err)
 	return &feeding{feed: f, fake: fake, logs: logs, telemetry: tel}
 }
@@ -246,7 +246,7 @@ func TestFeed_ShutdownEndsADeliveryThatHangs(t *testing.T) {
 func TestFeed_HasAReaderOfItsOwn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := startTestFeed(t, new(taker).deliver)
-		_, err := startFeed(f.fake.journal, "logs", f.report, defaultRetry, new(taker).deliver)
+		_, err := startFeed(f.fake.journal, "logs", f.report, defaultRetry, new(taker).deliver, nil)
 		require.EqualError(t, err, `journal: reader "process_monitor/logs" is open already`)
 		require.NoError(t, f.shutdown(context.Background()))
 	})

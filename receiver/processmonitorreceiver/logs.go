@@ -126,8 +126,12 @@ func putEvent(attrs pcommon.Map, event *journal.Event) {
 	if event.PID != 0 {
 		attrs.PutInt(journal.KeyPID, int64(event.PID))
 	}
-	for i := range event.Attrs {
-		switch attr := &event.Attrs[i]; attr.Kind {
+	putAttrs(attrs, event.Attrs)
+}
+
+func putAttrs(attrs pcommon.Map, list []journal.Attr) {
+	for i := range list {
+		switch attr := &list[i]; attr.Kind {
 		case journal.KindString:
 			attrs.PutStr(attr.Key, attr.Str)
 		case journal.KindInt:

@@ -11,11 +11,9 @@ import (
 
 	"github.com/open-telemetry/opentelemetry-collector-contrib/pkg/golden"
 	"github.com/open-telemetry/opentelemetry-collector-contrib/pkg/pdatatest/plogtest"
-	"github.com/open-telemetry/opentelemetry-collector-contrib/pkg/pdatatest/ptracetest"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"go.opentelemetry.io/collector/pdata/plog"
-	"go.opentelemetry.io/collector/pdata/ptrace"
 
 	"github.com/otelwarden/warden/internal/journal"
 )
@@ -29,17 +27,6 @@ func compareLogs(t *testing.T, name string, got plog.Logs) {
 	want, err := golden.ReadLogs(path)
 	require.NoError(t, err)
 	require.NoError(t, plogtest.CompareLogs(want, got))
-}
-
-func compareTraces(t *testing.T, name string, got ptrace.Traces) {
-	t.Helper()
-	path := filepath.Join("testdata", "golden", name+".yaml")
-	if *update {
-		require.NoError(t, golden.WriteTracesToFile(path, got))
-	}
-	want, err := golden.ReadTraces(path)
-	require.NoError(t, err)
-	require.NoError(t, ptracetest.CompareTraces(want, got, ptracetest.IgnoreTraceID(), ptracetest.IgnoreSpanID()))
 }
 
 // story is a crash, a restart and a stop that had to be enforced, as the extension
@@ -168,39 +155,4 @@ func TestResources_LearnsOfNewChildren(t *testing.T) {
 	assert.Equal(t, "supervisor", name("c"))
 	assert.Equal(t, "supervisor", name("a"), "what is gone is forgotten")
 	assert.Len(t, res.byInfo, 2, "the root and b")
-}
-
-func newTestSpans(t *testing.T, change func(*Config)) (*runSpans, *run) {
-	t.Helper()
-	fake := newFakeSupervisor(runningProcess("web", 1, 12))
-	r := newRun(fake, change)
-	rep, err := newReport(r.set)
-	require.NoError(t, err)
-	return newRunSpans(r.cfg, newResources(fake, &r.cfg.ResourceAttributes), rep, r.traces), r
-}
-
-func TestRunSpans_AreAsRecorded(t *testing.T) {
-	s, r := newTestSpans(t, nil)
-	require.NoError(t, s.deliver(context.Background(), story(), 0))
-	require.Len(t, r.traces.AllTraces(), 1)
-	compareTraces(t, "runs", r.traces.AllTraces()[0])
-}
-
-func TestRunSpans_HaveIDsOfTheirOwn(t *testing.T) {
-	s, _ := newTestSpans(t, nil)
-	seen := map[string]bool{}
-	for range 100 {
-		for _, span := range s.build(story()).ResourceSpans().At(0).ScopeSpans().At(0).Spans().All() {
-			assert.False(t, span.TraceID().IsEmpty() || span.SpanID().IsEmpty())
-			assert.False(t, seen[span.TraceID().String()])
-			seen[span.TraceID().String()] = true
-		}
-	}
-	assert.Len(t, seen, 200)
-}
-
-func TestRunSpans_NoneWithoutTheTopic(t *testing.T) {
-	s, r := newTestSpans(t, func(cfg *Config) { cfg.Topics.Lifecycle.Trace = false })
-	require.NoError(t, s.deliver(context.Background(), story(), 0))
-	assert.Empty(t, r.traces.AllTraces())
 }

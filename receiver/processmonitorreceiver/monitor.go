@@ -156,7 +156,7 @@ func (m *monitor) startLogs(supervisor supervisorextension.Supervisor, shared *r
 		m.running = append(m.running, out)
 	}
 	events := newEventLogs(m.cfg, shared, report, m.logs.next, m.now)
-	feed, err := startFeed(supervisor.Journal(), "logs", report, m.retry, events.deliver)
+	feed, err := startFeed(supervisor.Journal(), "logs", report, m.retry, events.deliver, nil)
 	if err != nil {
 		return err
 	}
@@ -169,8 +169,8 @@ func (m *monitor) startTraces(supervisor supervisorextension.Supervisor, shared 
 	if err != nil {
 		return err
 	}
-	spans := newRunSpans(m.cfg, shared, report, m.traces.next)
-	feed, err := startFeed(supervisor.Journal(), "traces", report, m.retry, spans.deliver)
+	spans := newSpans(m.cfg, shared, report, m.traces.next)
+	feed, err := startFeed(supervisor.Journal(), "traces", report, m.retry, spans.deliver, spans.recall)
 	if err != nil {
 		return err
 	}

@@ -5,9 +5,7 @@ package processmonitorreceiver
 
 import (
 	"context"
-	"encoding/binary"
-	"math/rand/v2"
-	"time"
+	"slices"
 
 	"go.opentelemetry.io/collector/consumer"
 	"go.opentelemetry.io/collector/pdata/pcommon"
@@ -18,82 +16,72 @@ import (
 	"github.com/otelwarden/warden/receiver/processmonitorreceiver/internal/metadata"
 )
 
-const spanRun = "process.run"
-
-// runSpans makes one span of each run that has ended.
-type runSpans struct {
+// spans passes on what a tracer makes of the journal.
+type spans struct {
 	*report
-	topics    *TopicsConfig
+	tracer    *tracer
 	resources *resources
 	next      consumer.Traces
+	seen      uint64 // the last event that the tracer was told of
 }
 
-func newRunSpans(cfg *Config, shared *resources, r *report, next consumer.Traces) *runSpans {
-	return &runSpans{report: r, topics: &cfg.Topics, resources: shared, next: next}
+func newSpans(cfg *Config, shared *resources, r *report, next consumer.Traces) *spans {
+	s := &spans{report: r, resources: shared, next: next}
+	s.tracer = newTracer(&cfg.Topics, func(process string) string {
+		id, _ := shared.ofID(process).Attributes().Get(string(conventions.ServiceInstanceIDKey))
+		return id.AsString()
+	})
+	return s
+}
+
+// recall tells the tracer of events that have been dealt with, for what comes after
+// them. The spans of their own have been delivered.
+func (s *spans) recall(events []journal.Event) {
+	s.tell(events)
+	s.tracer.made = nil
 }
 
 // deliver is a feed's. What was missed in the journal has no span.
-func (s *runSpans) deliver(ctx context.Context, events []journal.Event, _ uint64) error {
-	traces := s.build(events)
-	n := traces.SpanCount()
-	if n == 0 {
+func (s *spans) deliver(ctx context.Context, events []journal.Event, missed uint64) error {
+	if events[len(events)-1].Seq > s.seen { // else they are offered again
+		if missed > 0 {
+			s.tracer.forget()
+		}
+		s.tracer.made = s.tracer.made[:0]
+		s.tell(events)
+	}
+	if len(s.tracer.made) == 0 {
 		return nil
 	}
+	traces := s.build(s.tracer.made)
+	n := traces.SpanCount()
 	ctx = s.obs.StartTracesOp(ctx)
 	err := s.next.ConsumeTraces(ctx, traces)
 	s.obs.EndTracesOp(ctx, "", n, err)
 	return err
 }
 
-func (s *runSpans) build(events []journal.Event) ptrace.Traces {
+// tell copies the events, which the feed overwrites and the tracer keeps.
+func (s *spans) tell(events []journal.Event) {
+	for _, event := range slices.Clone(events) {
+		s.tracer.see(&event)
+		s.seen = event.Seq
+	}
+}
+
+func (s *spans) build(made []span) ptrace.Traces {
 	traces := ptrace.NewTraces()
-	spans := map[string]ptrace.SpanSlice{}
-	for i := range events {
-		event := &events[i]
-		duration, ok := runDuration(event)
-		if !ok || !s.topics.of(event.Topic).Trace {
-			continue
-		}
-		slice, ok := spans[event.Process]
+	written := map[string]ptrace.SpanSlice{}
+	for i := range made {
+		process := made[i].process
+		slice, ok := written[process]
 		if !ok {
-			slice = appendScopeSpans(traces, s.resources.ofID(event.Process), s.version)
-			spans[event.Process] = slice
+			slice = appendScopeSpans(traces, s.resources.ofID(process), s.version)
+			written[process] = slice
 		}
-		setRun(slice.AppendEmpty(), event, duration)
+		made[i].write(slice.AppendEmpty())
 	}
 	return traces
-}
-
-// runDuration tells how long the run lasted that ended with the event; false if
-// the event is not the end of a run. process.killed is not: process.stopped or
-// process.crashed follows it.
-func runDuration(event *journal.Event) (time.Duration, bool) {
-	switch event.Name {
-	case journal.ProcessExited, journal.ProcessCrashed, journal.ProcessStopped:
-	default:
-		return 0, false
-	}
-	for i := range event.Attrs {
-		if attr := &event.Attrs[i]; attr.Key == journal.KeyRunDuration && attr.Kind == journal.KindFloat {
-			return time.Duration(attr.Float * float64(time.Second)), true
-		}
-	}
-	return 0, false
-}
-
-func setRun(span ptrace.Span, event *journal.Event, duration time.Duration) {
-	span.SetTraceID(newTraceID())
-	span.SetSpanID(newSpanID())
-	span.SetName(spanRun)
-	span.SetKind(ptrace.SpanKindInternal)
-	span.SetStartTimestamp(pcommon.NewTimestampFromTime(event.Time.Add(-duration)))
-	span.SetEndTimestamp(pcommon.NewTimestampFromTime(event.Time))
-	if event.Name == journal.ProcessCrashed {
-		span.Status().SetCode(ptrace.StatusCodeError)
-		span.Status().SetMessage(event.Body)
-	}
-	span.Attributes().EnsureCapacity(len(event.Attrs) + 3)
-	putEvent(span.Attributes(), event)
 }
 
 func appendScopeSpans(traces ptrace.Traces, resource pcommon.Resource, version string) ptrace.SpanSlice {
@@ -104,18 +92,4 @@ func appendScopeSpans(traces ptrace.Traces, resource pcommon.Resource, version s
 	ss.Scope().SetName(metadata.ScopeName)
 	ss.Scope().SetVersion(version)
 	return ss.Spans()
-}
-
-// newTraceID returns a random id; all zero bits would mean that there is none.
-func newTraceID() pcommon.TraceID {
-	var id pcommon.TraceID
-	binary.BigEndian.PutUint64(id[:8], rand.Uint64())
-	binary.BigEndian.PutUint64(id[8:], rand.Uint64()|1)
-	return id
-}
-
-func newSpanID() pcommon.SpanID {
-	var id pcommon.SpanID
-	binary.BigEndian.PutUint64(id[:], rand.Uint64()|1)
-	return id
 }

@@ -181,14 +181,19 @@ func TestTemplate_RecordsAndSpansTellInstancesApart(t *testing.T) {
 	event := journal.Event{
 		Time: now, Topic: journal.TopicLifecycle, Name: journal.ProcessCrashed, Severity: journal.SeverityError,
 		Process: "jobs", Run: 7,
-		Attrs: []journal.Attr{journal.Seconds(journal.KeyRunDuration, time.Second), journal.String(journal.KeyInstanceID, "jobs.a")},
+		Attrs: []journal.Attr{
+			journal.String(journal.KeyCreationTime, now.Add(-time.Second).Format(time.RFC3339Nano)),
+			journal.Seconds(journal.KeyRunDuration, time.Second), journal.String(journal.KeyInstanceID, "jobs.a"),
+		},
 	}
 	rep, err := newReport(r.set)
 	require.NoError(t, err)
 	shared := newResources(fake, &r.cfg.ResourceAttributes)
 	logs := newEventLogs(r.cfg, shared, rep, nil, time.Now).build([]journal.Event{event}, 0)
 	record := logs.ResourceLogs().At(0).ScopeLogs().At(0).LogRecords().At(0)
-	traces := newRunSpans(r.cfg, shared, rep, nil).build([]journal.Event{event})
+	s := newSpans(r.cfg, shared, rep, nil)
+	s.tell([]journal.Event{event})
+	traces := s.build(s.tracer.made)
 	span := traces.ResourceSpans().At(0).ScopeSpans().At(0).Spans().At(0)
 	out := (&outputLogs{report: rep, resources: shared}).build(&supervisorextension.Output{
 		Process: fake.processes[1].Info, Instance: "jobs.a", Run: 7, Lines: lines("jobs", "hello").Lines,

@@ -86,10 +86,12 @@ func (c *collector) kill() {
 	c.t.Helper()
 	c.signal(syscall.SIGKILL)
 	require.Equal(c.t, -1, c.wait())
-	if _, err := os.Stat(c.path("logs.json")); err == nil {
-		aside, err := filepath.Glob(c.path("logs.json.*"))
-		require.NoError(c.t, err)
-		require.NoError(c.t, os.Rename(c.path("logs.json"), c.path(fmt.Sprintf("logs.json.%d", len(aside)))))
+	for _, name := range []string{"logs.json", "traces.json"} {
+		if _, err := os.Stat(c.path(name)); err == nil {
+			aside, err := filepath.Glob(c.path(name + ".*"))
+			require.NoError(c.t, err)
+			require.NoError(c.t, os.Rename(c.path(name), c.path(fmt.Sprintf("%s.%d", name, len(aside)))))
+		}
 	}
 }
 

@@ -65,8 +65,8 @@ type spec struct {
 const worker = `
 n=$(cat DIR/fail.$1 2>/dev/null || echo 0)
 if [ "$n" -gt 0 ]; then echo $((n - 1)) >DIR/fail.$1; exit 1; fi
-trap 'exit 0' USR1
-trap 'exit 1' USR2
+trap 'kill $!; exit 0' USR1
+trap 'kill $!; exit 1' USR2
 echo >&3
 while :; do sleep 1000 3>&- & wait $!; done
 `

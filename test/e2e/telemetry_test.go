@@ -10,6 +10,7 @@ import (
 	"io"
 	"maps"
 	"net/http"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -144,12 +145,21 @@ type span struct {
 	start, end time.Time
 	failed     bool
 	process    string
+	ptrace.Span
 }
 
+// spans are the spans of all collectors, each once, in the order of their starts.
 func (c *collector) spans() []span {
 	c.t.Helper()
 	var found []span
-	for _, line := range c.lines("traces.json") {
+	names, err := filepath.Glob(c.path("traces.json*"))
+	require.NoError(c.t, err)
+	var lines []string
+	for _, name := range names {
+		lines = append(lines, c.lines(filepath.Base(name))...)
+	}
+	seen := map[string]bool{}
+	for _, line := range lines {
 		traces, err := (&ptrace.JSONUnmarshaler{}).UnmarshalTraces([]byte(line))
 		require.NoError(c.t, err)
 		for _, rs := range traces.ResourceSpans().All() {
@@ -159,14 +169,20 @@ func (c *collector) spans() []span {
 			}
 			for _, ss := range rs.ScopeSpans().All() {
 				for _, s := range ss.Spans().All() {
+					id := s.TraceID().String() + s.SpanID().String()
+					if seen[id] {
+						continue
+					}
+					seen[id] = true
 					found = append(found, span{
 						name: s.Name(), start: s.StartTimestamp().AsTime(), end: s.EndTimestamp().AsTime(),
-						failed: s.Status().Code() == ptrace.StatusCodeError, process: process,
+						failed: s.Status().Code() == ptrace.StatusCodeError, process: process, Span: s,
 					})
 				}
 			}
 		}
 	}
+	slices.SortStableFunc(found, func(a, b span) int { return a.start.Compare(b.start) })
 	return found
 }
 
