@@ -4,7 +4,9 @@
 package processmonitorreceiver
 
 import (
+	"bytes"
 	"context"
+	"os"
 	"path/filepath"
 	"testing"
 	"time"
@@ -75,6 +77,24 @@ func TestEventLogs_AreAsRecorded(t *testing.T) {
 	require.NoError(t, l.deliver(context.Background(), story(), 6))
 	require.Len(t, r.logs.AllLogs(), 1)
 	compareLogs(t, "events", r.logs.AllLogs()[0])
+}
+
+// Every event, as the extension's own test records it.
+func TestEventLogs_OfEveryEventAreAsRecorded(t *testing.T) {
+	text, err := os.ReadFile(filepath.Join("..", "..", "extension", "supervisorextension", "testdata", "events.jsonl"))
+	require.NoError(t, err)
+	var events []journal.Event
+	for line := range bytes.Lines(text) {
+		event, err := journal.Decode(bytes.TrimSpace(line))
+		require.NoError(t, err)
+		events = append(events, event)
+	}
+	fake := newFakeSupervisor(fakeProcess("shop"), fakeProcess("shop.web"))
+	r := newRun(fake, nil)
+	rep, err := newReport(r.set)
+	require.NoError(t, err)
+	l := newEventLogs(r.cfg, newResources(fake, &r.cfg.ResourceAttributes), rep, r.logs, func() time.Time { return now })
+	compareLogs(t, "every_event", l.build(events, 0))
 }
 
 func names(logs plog.Logs) (names []string) {

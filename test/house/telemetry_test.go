@@ -21,7 +21,7 @@ var namings = []struct {
 	// name has the name as its first group.
 	name *regexp.Regexp
 }{
-	{"event", "internal/journal/event.go", regexp.MustCompile(`(?m)^\t(?:Process|Supervisor|Output|Journal)\w+ += "([^"]+)"`)},
+	{"event", "internal/journal/event.go", regexp.MustCompile(`(?m)^\t(?:Process|Supervisor|Config|Output|Journal)\w+ += "([^"]+)"`)},
 	{"attribute", "internal/journal/event.go", regexp.MustCompile(`(?m)^\tKey\w+ += "([^"]+)"`)},
 	{"metric", "receiver/processmonitorreceiver/metadata.yaml", regexp.MustCompile(`(?m)^  ((?:process|supervisor|system|event)[a-z_.0-9]*):\n    (?:enabled|stability)`)},
 }
