@@ -31,8 +31,8 @@ func (r *Reader) deliver(ctx context.Context, lines []Line) delivery {
 	}
 	r.handing.Store(true)
 	defer r.handing.Store(false)
-	trying := r.hold.begin(ctx)
-	taken := r.offer(trying, lines)
+	trying, once := r.hold.begin(ctx)
+	taken := r.offer(trying, lines, once)
 	switch {
 	case r.hold.end(taken):
 		return deliveryDropped
@@ -42,11 +42,14 @@ func (r *Reader) deliver(ctx context.Context, lines []Line) delivery {
 	return deliveryEnded
 }
 
-func (r *Reader) offer(ctx context.Context, lines []Line) (taken bool) {
+func (r *Reader) offer(ctx context.Context, lines []Line, once bool) (taken bool) {
 	const shortest, longest = 50 * time.Millisecond, 5 * time.Second
 	for pause := shortest; ctx.Err() == nil; pause = min(2*pause, longest) {
 		if r.handle(ctx, lines) == nil {
 			return true
+		}
+		if once {
+			return false
 		}
 		select {
 		case <-time.After(pause):
@@ -60,8 +63,8 @@ func (r *Reader) offer(ctx context.Context, lines []Line) (taken bool) {
 // something last, and ends the attempt under way when that is too long. The kernel
 // does not tell when a pipe becomes full, so it is looked at now and then while an
 // attempt lasts; between two looks the worse is assumed. From then on, until the taker
-// takes something, the writer is not held up again: what fills its pipe is dropped at
-// once, but for an attempt every retryPause.
+// takes something, what fills its pipe is dropped at once, but for a single attempt now
+// and then, which holds the writer up for a tenth of the time at most.
 type holdup struct {
 	wait time.Duration // negative: for ever, and nothing is watched
 	full func() bool
@@ -70,6 +73,7 @@ type holdup struct {
 	ctx    context.Context // of attempts; made anew when it was cancelled
 	cancel context.CancelFunc
 	spent  bool      // lines were dropped, and none taken since
+	began  time.Time // when the last attempt did
 	retry  time.Time // when the next attempt is made although the pipe is full
 
 	mu      sync.Mutex
@@ -84,7 +88,12 @@ type holdup struct {
 const (
 	shortestTick = 10 * time.Millisecond
 	longestTick  = 250 * time.Millisecond
+	sparsest     = 5 * time.Second // of attempts when lines are being dropped
 	retryPause   = 100 * time.Millisecond
+	// attemptLimit is how long an attempt may hold the writer up when lines are being
+	// dropped: longer than a taker that works again needs, for what it takes after that
+	// has been counted as dropped.
+	attemptLimit = 250 * time.Millisecond
 )
 
 func (h *holdup) init(wait time.Duration, full func() bool) { h.wait, h.full = wait, full }
@@ -94,27 +103,24 @@ func (h *holdup) worthTrying() bool {
 	if !h.spent {
 		return true
 	}
-	if now := time.Now(); !now.Before(h.retry) {
-		h.retry = now.Add(retryPause)
-		return true
-	}
-	return !h.full()
+	return !time.Now().Before(h.retry) || !h.full()
 }
 
-// begin returns the context of an attempt.
-func (h *holdup) begin(ctx context.Context) context.Context {
+// begin returns the context of an attempt, and whether the first refusal ends it.
+func (h *holdup) begin(ctx context.Context) (trying context.Context, once bool) {
 	if h.wait < 0 {
-		return ctx
+		return ctx, false
 	}
+	h.began = time.Now()
 	if h.ctx == nil || h.ctx.Err() != nil {
 		h.ctx, h.cancel = context.WithCancel(ctx)
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.trying, h.overdue, h.since = true, false, time.Now()
+	h.trying, h.overdue, h.since = true, false, h.began
 	h.limit = h.wait
 	if h.spent {
-		h.limit = 0
+		h.limit = min(h.wait, attemptLimit)
 	}
 	h.tick = min(max(h.limit/20, shortestTick), longestTick)
 	if h.timer == nil {
@@ -122,7 +128,7 @@ func (h *holdup) begin(ctx context.Context) context.Context {
 	} else {
 		h.timer.Reset(h.tick)
 	}
-	return h.ctx
+	return h.ctx, h.spent
 }
 
 // end reports whether the attempt was ended, and its lines are to be dropped.
@@ -133,13 +139,12 @@ func (h *holdup) end(taken bool) (dropped bool) {
 	h.mu.Lock()
 	h.trying = false
 	h.timer.Stop()
-	dropped = h.overdue && !taken
+	dropped = (h.overdue || h.spent && h.ctx.Err() == nil) && !taken
 	h.mu.Unlock()
-	switch {
-	case taken:
-		h.spent = false
-	case dropped && !h.spent:
-		h.spent, h.retry = true, time.Now().Add(retryPause)
+	h.spent = dropped
+	if dropped {
+		now := time.Now()
+		h.retry = now.Add(max(retryPause, min(9*now.Sub(h.began), sparsest)))
 	}
 	return dropped
 }

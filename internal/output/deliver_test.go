@@ -19,7 +19,8 @@ import (
 func attempt(t *testing.T, h *holdup) time.Duration {
 	t.Helper()
 	begun := time.Now()
-	<-h.begin(t.Context()).Done()
+	ctx, _ := h.begin(t.Context())
+	<-ctx.Done()
 	require.True(t, h.end(false))
 	return time.Since(begun)
 }
@@ -43,7 +44,8 @@ func TestHoldup_WhoHasRoomIsNotHeldUp(t *testing.T) {
 		var h holdup
 		var full atomic.Bool
 		h.init(time.Second, full.Load)
-		ctx := h.begin(t.Context())
+		ctx, once := h.begin(t.Context())
+		assert.False(t, once)
 		time.Sleep(time.Hour)
 		require.NoError(t, ctx.Err())
 		full.Store(true)
@@ -54,18 +56,31 @@ func TestHoldup_WhoHasRoomIsNotHeldUp(t *testing.T) {
 	})
 }
 
-func TestHoldup_OnceLinesWereDroppedTheWriterIsNotHeldUpAgain(t *testing.T) {
+func TestHoldup_OnceLinesWereDroppedTheWriterIsHardlyHeldUpAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var h holdup
 		h.init(5*time.Second, func() bool { return true })
 		attempt(t, &h)
 		assert.False(t, h.worthTrying(), "it is dropped at once")
-		time.Sleep(retryPause)
-		assert.True(t, h.worthTrying(), "but for an attempt now and then")
-		assert.LessOrEqual(t, attempt(t, &h), shortestTick)
-		assert.False(t, h.worthTrying())
-		time.Sleep(retryPause)
+		var held time.Duration
+		begun := time.Now()
+		for range 20 {
+			time.Sleep(sparsest)
+			require.True(t, h.worthTrying(), "but for an attempt now and then")
+			held += attempt(t, &h)
+			assert.False(t, h.worthTrying())
+		}
+		assert.LessOrEqual(t, held, time.Since(begun)/10)
+		assert.LessOrEqual(t, held, 20*attemptLimit)
+
+		time.Sleep(sparsest)
 		require.True(t, h.worthTrying())
+		_, once := h.begin(t.Context())
+		assert.True(t, once)
+		require.True(t, h.end(false), "a refusal is enough")
+		time.Sleep(retryPause)
+		require.True(t, h.worthTrying(), "and one that came at once is followed by the next attempt soon")
+
 		h.begin(t.Context())
 		require.False(t, h.end(true), "what was taken is not dropped")
 		assert.True(t, h.worthTrying())
@@ -77,7 +92,8 @@ func TestHoldup_WhatIsTakenInTheLastMomentIsNotDropped(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var h holdup
 		h.init(0, func() bool { return true })
-		<-h.begin(t.Context()).Done()
+		ctx, _ := h.begin(t.Context())
+		<-ctx.Done()
 		assert.False(t, h.end(true))
 	})
 }

@@ -158,6 +158,50 @@ func TestDelivered_EndsWithTheContext(t *testing.T) {
 	})
 }
 
+func TestDelivered_WhatNobodyWaitsForIsTakenBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := build(t, func(c *Config) {
+			delivered(c)
+			c.QueueSize, c.OnFull = 4, OnFullBlock
+		})
+		release := f.sink.block()
+		require.NoError(t, f.Start(t.Context(), componenttest.NewNopHost()))
+		sending := f.async(t.Context(), "a/1")
+		ctx, cancel := context.WithCancel(t.Context())
+		called := f.async(ctx, "a/2", "b/2") // b has nothing under way
+		staying := f.async(t.Context(), "a/3")
+		waiting := f.async(t.Context(), "a/4") // for room
+		cancel()
+		require.ErrorIs(t, returned(t, called), context.Canceled)
+		assert.Equal(t, int64(1), f.counter(t, "otelcol_processor_event_batch_refused_items", "group", "a", "reason", "canceled"))
+		release()
+		for _, done := range []<-chan error{sending, staying, waiting} {
+			require.NoError(t, returned(t, done))
+		}
+		require.NoError(t, f.Shutdown(t.Context()))
+		var got []string
+		for _, batch := range f.sink.got() {
+			got = append(got, batch...)
+		}
+		slices.Sort(got)
+		assert.Equal(t, []string{"1", "2", "3", "4"}, got, "b was being sent, and a's 2 was not")
+	})
+}
+
+func TestDelivered_AGroupThatIsEmptiedSoStartsAnew(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := build(t, delivered)
+		ctx, cancel := context.WithCancel(t.Context())
+		called := f.async(ctx, "a/1", "a/2") // nothing leaves before Start
+		cancel()
+		require.ErrorIs(t, returned(t, called), context.Canceled)
+		require.NoError(t, f.Start(t.Context(), componenttest.NewNopHost()))
+		require.NoError(t, f.ConsumeLogs(t.Context(), records("a/3")))
+		require.NoError(t, f.Shutdown(t.Context()))
+		assert.Equal(t, [][]string{{"3"}}, f.sink.got())
+	})
+}
+
 func TestDelivered_TellsTheCallerWhatWasDropped(t *testing.T) {
 	for _, policy := range []string{OnFullDropNewest, OnFullDropOldest} {
 		t.Run(policy, func(t *testing.T) {

@@ -278,7 +278,7 @@ func (e *engine[T]) consumePiece(ctx context.Context, p *partition[T], data T, n
 	if err != nil || a == nil {
 		return err
 	}
-	return a.wait(ctx)
+	return e.awaitOutcome(ctx, p, a)
 }
 
 // takeWhole hands a request over as it is: the path without grouping.

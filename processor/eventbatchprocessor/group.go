@@ -5,6 +5,7 @@ package eventbatchprocessor
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"go.opentelemetry.io/collector/consumer/consumererror"
@@ -80,16 +81,6 @@ func (a *ack) resolveLocked() {
 	}
 }
 
-// wait returns the outcome. If ctx ends before, the items may still be delivered.
-func (a *ack) wait(ctx context.Context) error {
-	select {
-	case <-a.done:
-		return a.err
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
-}
-
 // putLocked adds n booked items to the group's batch. owned says that data may be kept; otherwise it is emptied.
 func (e *engine[T]) putLocked(g *group[T], data T, n int, a *ack, owned bool) {
 	if g.pending == 0 {
@@ -162,4 +153,39 @@ func (e *engine[T]) discardLocked(g *group[T], n int, err error) int {
 	}
 	e.releaseLocked(g, taken)
 	return taken
+}
+
+// awaitOutcome returns the outcome of a request. If ctx ends before, what is not being sent is taken back, for nobody waits for
+// it any more and the caller may offer it again; what is may still be delivered.
+func (e *engine[T]) awaitOutcome(ctx context.Context, p *partition[T], a *ack) error {
+	select {
+	case <-a.done:
+		return a.err
+	case <-ctx.Done():
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		for _, g := range p.allGroups() {
+			if n := e.withdrawLocked(g, a); n > 0 {
+				e.telemetry.refused(g.label, reasonCanceled, n)
+			}
+		}
+		return context.Cause(ctx)
+	}
+}
+
+// withdrawLocked removes the pending items of a request. Where there are requests that wait, groups do not: an emptied
+// one is ready or being sent, and the sender sees it.
+func (e *engine[T]) withdrawLocked(g *group[T], a *ack) (n int) {
+	g.segments = slices.DeleteFunc(g.segments, func(s segment[T]) bool {
+		if s.ack == a {
+			n += s.n
+		}
+		return s.ack == a
+	})
+	if n == 0 {
+		return 0
+	}
+	g.pending -= n
+	e.releaseLocked(g, n)
+	return n
 }

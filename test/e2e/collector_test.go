@@ -121,6 +121,7 @@ func (c *collector) successor() *collector {
 	c.t.Helper()
 	next := &collector{t: c.t, dir: c.dir, mark: c.mark, port: c.port, ended: make(chan struct{})}
 	next.cmd = exec.Command(c.cmd.Path, c.cmd.Args[1:]...)
+	next.cmd.Env = c.cmd.Env
 	next.start()
 	return next
 }
