@@ -44,6 +44,7 @@ type Reader struct {
 
 	// What follows belongs to Run.
 
+	pace pace
 	// known counts the bytes of an unfinished line that the stream begins with, see
 	// source.
 	known int
@@ -124,6 +125,7 @@ func (r *Reader) Run(ctx context.Context) (lost int, err error) {
 		if err != nil || b == nil {
 			return lost + r.source.abandon(), err
 		}
+		read := b.used
 		switch r.deliver(handing, b.lines) {
 		case deliveryDropped:
 			if r.set.Dropped != nil {
@@ -139,6 +141,9 @@ func (r *Reader) Run(ctx context.Context) (lost int, err error) {
 		}
 		if err := r.settle(); err != nil {
 			return lost + r.source.abandon(), err
+		}
+		if r.pace.lingers(read, time.Now()) {
+			time.Sleep(lingerFor)
 		}
 	}
 	return lost, nil
