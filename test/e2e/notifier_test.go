@@ -22,6 +22,8 @@ func TestMain(m *testing.M) {
 		notify()
 	case "preforker":
 		preforker()
+	case "instrumented":
+		instrumented()
 	}
 	os.Exit(m.Run())
 }

@@ -144,6 +144,7 @@ type span struct {
 	start, end time.Time
 	failed     bool
 	process    string
+	resource   map[string]any
 }
 
 func (c *collector) spans() []span {
@@ -153,15 +154,13 @@ func (c *collector) spans() []span {
 		traces, err := (&ptrace.JSONUnmarshaler{}).UnmarshalTraces([]byte(line))
 		require.NoError(c.t, err)
 		for _, rs := range traces.ResourceSpans().All() {
-			process := ""
-			if id, ok := rs.Resource().Attributes().Get("supervisor.process.id"); ok {
-				process = id.AsString()
-			}
+			resource := rs.Resource().Attributes().AsRaw()
+			process, _ := resource["supervisor.process.id"].(string)
 			for _, ss := range rs.ScopeSpans().All() {
 				for _, s := range ss.Spans().All() {
 					found = append(found, span{
 						name: s.Name(), start: s.StartTimestamp().AsTime(), end: s.EndTimestamp().AsTime(),
-						failed: s.Status().Code() == ptrace.StatusCodeError, process: process,
+						failed: s.Status().Code() == ptrace.StatusCodeError, process: process, resource: resource,
 					})
 				}
 			}
