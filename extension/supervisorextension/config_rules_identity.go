@@ -54,3 +54,17 @@ func (r *rules) reportable(at place, text string) {
 		r.report(at, "%s is not valid UTF-8, which telemetry has to be: write it otherwise", quoted(text))
 	}
 }
+
+// reportedAs warns of variables that keep a process from hearing what is configured.
+func (w *warner) reportedAs(at place, p *ProcessConfig) {
+	if !p.PropagateTelemetry {
+		return
+	}
+	environment := at.key("environment")
+	if name, set := p.Environment[serviceNameVariable]; set && p.ServiceName != "" && string(name) != p.ServiceName {
+		w.once(environment.key(serviceNameVariable), "the process keeps it, so what it sends itself does not have the service_name: remove one of the two")
+	}
+	if _, set := p.Environment[resourceAttributesVariable]; set && len(p.ResourceAttributes) > 0 {
+		w.once(environment.key(resourceAttributesVariable), "the process keeps it, so what it sends itself has no resource_attributes: move what it holds there")
+	}
+}

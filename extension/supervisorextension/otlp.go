@@ -25,17 +25,12 @@ const (
 // otlpEndpoint is where the collector takes OTLP from anybody who can reach it.
 type otlpEndpoint struct{ url, protocol string }
 
-// pipelinesConfig is the part of the Collector's configuration that tells of its OTLP
-// receivers.
-type pipelinesConfig struct {
-	Receivers map[string]map[string]any `mapstructure:"receivers"`
-	Service   struct {
-		Pipelines map[string]struct {
-			Receivers []string `mapstructure:"receivers"`
-		} `mapstructure:"pipelines"`
-	} `mapstructure:"service"`
+// pipelineConfig is what is asked of a pipeline.
+type pipelineConfig struct {
+	Receivers []string `mapstructure:"receivers"`
 }
 
+// otlpReceiverConfig is what is asked of an OTLP receiver.
 type otlpReceiverConfig struct {
 	Protocols struct {
 		GRPC *otlpServerConfig `mapstructure:"grpc"`
@@ -59,12 +54,12 @@ type otlpServerConfig struct {
 // signals; of these HTTP is first, which is the protocol of an SDK that is told none.
 // What cannot be read, a receiver of another make perhaps, is none.
 func openOTLPEndpoints(effective *confmap.Conf) []otlpEndpoint {
-	var conf pipelinesConfig
-	if err := effective.Unmarshal(&conf, confmap.WithIgnoreUnused()); err != nil {
+	var pipelines map[string]pipelineConfig
+	if err := unmarshalSection(effective, "service::pipelines", &pipelines); err != nil {
 		return nil
 	}
 	signals := map[string]map[string]bool{} // of the receivers in pipelines
-	for pipeline, uses := range conf.Service.Pipelines {
+	for pipeline, uses := range pipelines {
 		signal, _, _ := strings.Cut(pipeline, "/")
 		for _, id := range uses.Receivers {
 			if kind, _, _ := strings.Cut(id, "/"); kind != "otlp" {
@@ -80,7 +75,7 @@ func openOTLPEndpoints(effective *confmap.Conf) []otlpEndpoint {
 	taken := map[otlpEndpoint]int{} // how many signals
 	for _, id := range slices.Sorted(maps.Keys(signals)) {
 		var receiver otlpReceiverConfig
-		if err := confmap.NewFromStringMap(conf.Receivers[id]).Unmarshal(&receiver, confmap.WithIgnoreUnused()); err != nil {
+		if err := unmarshalSection(effective, "receivers::"+id, &receiver); err != nil {
 			continue
 		}
 		if target := receiver.Protocols.HTTP.target(); target != "" {
@@ -95,6 +90,16 @@ func openOTLPEndpoints(effective *confmap.Conf) []otlpEndpoint {
 	return slices.SortedStableFunc(slices.Values(append(http, grpc...)), func(a, b otlpEndpoint) int {
 		return cmp.Compare(taken[b], taken[a])
 	})
+}
+
+// unmarshalSection reads one section, so that the others, with thousands of processes
+// perhaps, are not copied for it.
+func unmarshalSection(conf *confmap.Conf, section string, into any) error {
+	part, err := conf.Sub(section)
+	if err != nil {
+		return err
+	}
+	return part.Unmarshal(into, confmap.WithIgnoreUnused())
 }
 
 // target is the URL to dial, "" if nobody can without knowing more.

@@ -25,6 +25,13 @@ var protocolVariables = []string{
 	"OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_METRICS_PROTOCOL", "OTEL_EXPORTER_OTLP_LOGS_PROTOCOL",
 }
 
+// endpointVariables are those of which one that is set says that somebody has thought
+// about where to send what: a protocol that is added would be for it too.
+var endpointVariables = []string{
+	endpointVariable,
+	"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", "OTEL_EXPORTER_OTLP_LOGS_ENDPOINT",
+}
+
 // propagation is what a process is told, so that what its SDK reports has the resource
 // of what is reported of it.
 type propagation struct {
@@ -55,8 +62,10 @@ func (p propagation) addTo(env []string) []string {
 		add(serviceNameVariable, name.Str())
 	}
 	add(resourceAttributesVariable, encodeAttributes(p.resource))
-	if _, _, isSet := lookup(env, endpointVariable); isSet {
-		return env
+	for _, key := range endpointVariables {
+		if _, _, isSet := lookup(env, key); isSet {
+			return env
+		}
 	}
 	i := slices.IndexFunc(p.endpoints, func(e otlpEndpoint) bool { return e.suits(env) })
 	if i >= 0 {

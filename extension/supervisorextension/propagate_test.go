@@ -42,46 +42,54 @@ func TestEnvironment_AProcessIsToldWhatItIsReportedAs(t *testing.T) {
 	}{
 		{
 			"by its id",
-			ProcessConfig{PropagateTelemetry: true, InheritEnvironment: inherit}, []string{"A=1", "PATH=/bin"},
+			ProcessConfig{PropagateTelemetry: true, InheritEnvironment: inherit},
+			[]string{"A=1", "PATH=/bin"},
 			"OTEL_RESOURCE_ATTRIBUTES=service.instance.id=UUID,supervisor.process.id=web\nOTEL_SERVICE_NAME=web",
 		},
 		{
 			"by its name and attributes",
 			ProcessConfig{PropagateTelemetry: true, ServiceName: "shop, a=b", ResourceAttributes: map[string]string{
 				"service.namespace": "shop", "deployment.environment.name": "a, b=c;100%+ü", "empty": "",
-			}}, nil,
+			}},
+			nil,
 			"OTEL_RESOURCE_ATTRIBUTES=service.instance.id=UUID,supervisor.process.id=web," +
 				"deployment.environment.name=a%2C%20b%3Dc%3B100%25%2B%C3%BC,empty=,service.namespace=shop\nOTEL_SERVICE_NAME=shop, a=b",
 		},
 		{"not if it is not to be", ProcessConfig{ServiceName: "shop"}, nil, ""},
 		{
 			"but for what its environment says",
-			ProcessConfig{PropagateTelemetry: true, Environment: map[string]configopaque.String{"OTEL_RESOURCE_ATTRIBUTES": "a=b"}}, nil,
+			ProcessConfig{PropagateTelemetry: true, Environment: map[string]configopaque.String{"OTEL_RESOURCE_ATTRIBUTES": "a=b"}},
+			nil,
 			"OTEL_RESOURCE_ATTRIBUTES=a=b\nOTEL_SERVICE_NAME=web",
 		},
 		{
 			"but for what its environment sets to nothing",
-			ProcessConfig{PropagateTelemetry: true, Environment: map[string]configopaque.String{"OTEL_RESOURCE_ATTRIBUTES": "", "OTEL_SERVICE_NAME": ""}}, nil,
+			ProcessConfig{PropagateTelemetry: true, Environment: map[string]configopaque.String{"OTEL_RESOURCE_ATTRIBUTES": "", "OTEL_SERVICE_NAME": ""}},
+			nil,
 			"OTEL_RESOURCE_ATTRIBUTES=\nOTEL_SERVICE_NAME=",
 		},
 		{
 			"but for what a file says",
-			ProcessConfig{PropagateTelemetry: true, EnvironmentFiles: []string{file}}, nil,
+			ProcessConfig{PropagateTelemetry: true, EnvironmentFiles: []string{file}},
+			nil,
 			"OTEL_RESOURCE_ATTRIBUTES=service.instance.id=UUID,supervisor.process.id=web\nOTEL_SERVICE_NAME=file",
 		},
 		{
 			"but for what it inherits",
-			ProcessConfig{PropagateTelemetry: true, InheritEnvironment: inherit}, []string{"OTEL_SERVICE_NAME=pod"},
+			ProcessConfig{PropagateTelemetry: true, InheritEnvironment: inherit},
+			[]string{"OTEL_SERVICE_NAME=pod"},
 			"OTEL_RESOURCE_ATTRIBUTES=service.instance.id=UUID,supervisor.process.id=web\nOTEL_SERVICE_NAME=pod",
 		},
 		{
 			"not but for what it does not inherit",
-			ProcessConfig{PropagateTelemetry: true}, []string{"OTEL_SERVICE_NAME=pod"},
+			ProcessConfig{PropagateTelemetry: true},
+			[]string{"OTEL_SERVICE_NAME=pod"},
 			"OTEL_RESOURCE_ATTRIBUTES=service.instance.id=UUID,supervisor.process.id=web\nOTEL_SERVICE_NAME=web",
 		},
 		{
 			"but for a name among attributes, over which the variable for it would win",
-			ProcessConfig{PropagateTelemetry: true, InheritEnvironment: inherit}, []string{"OTEL_RESOURCE_ATTRIBUTES=a=b, service.name=pod"},
+			ProcessConfig{PropagateTelemetry: true, InheritEnvironment: inherit},
+			[]string{"OTEL_RESOURCE_ATTRIBUTES=a=b, service.name=pod"},
 			"OTEL_RESOURCE_ATTRIBUTES=a=b, service.name=pod",
 		},
 	} {
@@ -108,14 +116,24 @@ func TestEnvironment_AProcessIsToldOfAnEndpointThatSuitsIt(t *testing.T) {
 		{"protobuf and JSON are one", []string{"OTEL_EXPORTER_OTLP_PROTOCOL=http/json"}, []otlpEndpoint{grpc, http}, strings.ReplaceAll(overHTTP, "protobuf", "json")},
 		{"none of another protocol", []string{"OTEL_EXPORTER_OTLP_PROTOCOL=grpc"}, []otlpEndpoint{http}, "OTEL_EXPORTER_OTLP_PROTOCOL=grpc"},
 		{
-			"the one of the protocol that is set for a signal", []string{"OTEL_EXPORTER_OTLP_TRACES_PROTOCOL=grpc"},
-			[]otlpEndpoint{http, grpc}, overGRPC + "\nOTEL_EXPORTER_OTLP_TRACES_PROTOCOL=grpc",
+			"the one of the protocol that is set for a signal",
+			[]string{"OTEL_EXPORTER_OTLP_TRACES_PROTOCOL=grpc"},
+			[]otlpEndpoint{http, grpc},
+			overGRPC + "\nOTEL_EXPORTER_OTLP_TRACES_PROTOCOL=grpc",
 		},
 		{
-			"none if the signals want different ones", []string{"OTEL_EXPORTER_OTLP_LOGS_PROTOCOL=http/protobuf", "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL=grpc"},
-			[]otlpEndpoint{http, grpc}, "OTEL_EXPORTER_OTLP_LOGS_PROTOCOL=http/protobuf\nOTEL_EXPORTER_OTLP_TRACES_PROTOCOL=grpc",
+			"none if the signals want different ones",
+			[]string{"OTEL_EXPORTER_OTLP_LOGS_PROTOCOL=http/protobuf", "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL=grpc"},
+			[]otlpEndpoint{http, grpc},
+			"OTEL_EXPORTER_OTLP_LOGS_PROTOCOL=http/protobuf\nOTEL_EXPORTER_OTLP_TRACES_PROTOCOL=grpc",
 		},
 		{"what is set, and no protocol with it", []string{"OTEL_EXPORTER_OTLP_ENDPOINT=http://far:4318"}, []otlpEndpoint{grpc}, "OTEL_EXPORTER_OTLP_ENDPOINT=http://far:4318"},
+		{
+			"what is set for one signal, whose protocol would be another",
+			[]string{"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT=http://far:4317"},
+			[]otlpEndpoint{http},
+			"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT=http://far:4317",
+		},
 		{"what is set to nothing", []string{"OTEL_EXPORTER_OTLP_ENDPOINT="}, []otlpEndpoint{grpc}, "OTEL_EXPORTER_OTLP_ENDPOINT="},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
