@@ -132,11 +132,12 @@ func decodeEnvironment(d *decoder, at place, n *node, p *ProcessConfig) {
 	d.opaqueTexts(at, n, &p.Environment, "{PORT: 8080, MODE: production}")
 }
 
-// opaqueTexts adds the entries of a map to into. The values are never shown.
+// opaqueTexts is decodeTexts for values that are never shown.
 func (d *decoder) opaqueTexts(at place, n *node, into *map[string]configopaque.String, shape string) {
 	decodeTexts(d, at, n, into, true, shape)
 }
 
+// decodeTexts adds the entries of a map to into. opaque values are not shown in findings.
 func decodeTexts[T ~string](d *decoder, at place, n *node, into *map[string]T, opaque bool, shape string) {
 	if n.kind != kindMap {
 		d.report(at, "%s is not allowed here: write a map such as %s", n.kind, shape)

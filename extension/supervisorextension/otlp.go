@@ -38,6 +38,7 @@ type otlpReceiverConfig struct {
 	} `mapstructure:"protocols"`
 }
 
+// otlpServerConfig is one protocol of it; nil: it does not speak that.
 type otlpServerConfig struct {
 	Endpoint  string `mapstructure:"endpoint"`
 	Transport string `mapstructure:"transport"`
