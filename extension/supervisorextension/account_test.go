@@ -86,15 +86,15 @@ func TestEnvironment_AUserBringsItsOwn(t *testing.T) {
 	require.NoError(t, err)
 	p := newDefaultProcess().Process
 	p.User = "root"
-	env, err := environment(p, own)
+	env, err := explicitEnvironment(p, own)
 	require.NoError(t, err)
 	assert.Equal(t, []string{"HOME=" + root.HomeDir, "LANG=C", "LOGNAME=root", "USER=root"}, env)
 	p.Environment = opaque(map[string]string{"HOME": "/mine"})
-	env, err = environment(p, own)
+	env, err = explicitEnvironment(p, own)
 	require.NoError(t, err)
 	assert.Contains(t, env, "HOME=/mine")
 	p.User = "123456"
-	env, err = environment(p, own)
+	env, err = explicitEnvironment(p, own)
 	require.NoError(t, err)
 	assert.Contains(t, env, "USER=collector", "nothing is known of that user")
 }

@@ -136,7 +136,7 @@ func (e *engine) watchAdopted(in *inheritance) {
 		m := c.adopted(run)
 		if c.runsCommands() {
 			var err error
-			if m.env, err = environment(c.cfg, e.environ); err != nil {
+			if m.env, err = environment(c.cfg, e.environ, e.propagation(c.info)); err != nil {
 				e.logger.Warn("the commands that go with a process get no environment", zap.String("process", run.ID), zap.Error(err))
 			}
 			c.env = m.env

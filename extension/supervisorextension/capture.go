@@ -109,11 +109,12 @@ func (c *capture) follow(of *child, m spawned, cfg *OutputConfig, watch func([]o
 		s := &stream{
 			capture: c, id: of.id, key: streamKey(of.id, pipe.stream), watch: watch,
 			of: Output{
-				Process: of.info, Instance: of.instance(), Run: m.run, PID: m.started.PID, Started: m.at,
+				Instance: of.instance(), Run: m.run, PID: m.started.PID, Started: m.at,
 				Stream: pipe.stream, Severity: NewSeverityPattern(cfg.Severity),
 			},
 			saved: time.Now(),
 		}
+		s.process.Store(of.info)
 		s.dropped.tell = s.tell(journal.OutputDropped, droppedFull)
 		s.truncated.tell = s.tell(journal.OutputTruncated, "")
 		set := cfg.settings()

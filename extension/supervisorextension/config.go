@@ -139,6 +139,7 @@ func newDefaultProcess() ChildConfig {
 		StartTimeout:       time.Minute,
 		Stop:               StopConfig{Signal: syscall.SIGTERM, Timeout: 10 * time.Second, Scope: StopScopeTree},
 		Output:             newDefaultOutput(),
+		PropagateTelemetry: true,
 	}
 	return c
 }
@@ -223,6 +224,16 @@ type ProcessConfig struct {
 	Reload ReloadConfig `mapstructure:"reload"`
 	Output OutputConfig `mapstructure:"output"`
 
+	// ServiceName is the process's id if empty.
+	ServiceName string `mapstructure:"service_name"`
+	// ResourceAttributes are on everything that is reported of the process. They are
+	// texts, since that is what they are in its environment: a number here and its text
+	// there would be two resources.
+	ResourceAttributes map[string]string `mapstructure:"resource_attributes"`
+	// PropagateTelemetry tells the process by its environment what its own telemetry is
+	// to be reported as, and where to.
+	PropagateTelemetry bool `mapstructure:"propagate_telemetry"`
+
 	// User and Group are names or ids, "": the collector's.
 	User  string `mapstructure:"user"`
 	Group string `mapstructure:"group"`
@@ -257,6 +268,7 @@ func (c *ChildConfig) clone() ChildConfig {
 	p.EnvironmentFiles = slices.Clone(p.EnvironmentFiles)
 	p.InheritEnvironment.Names = slices.Clone(p.InheritEnvironment.Names)
 	p.Readiness, p.Liveness = p.Readiness.clone(), p.Liveness.clone()
+	p.ResourceAttributes = maps.Clone(p.ResourceAttributes)
 	p.unshareRights()
 	p.Output.unshare()
 	child.Process = &p

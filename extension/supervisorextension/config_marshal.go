@@ -127,6 +127,9 @@ func (p *ProcessConfig) marshal(base *ChildConfig) map[string]any {
 		"start_timeout":       formatDuration(p.StartTimeout),
 		"stop":                p.Stop.marshal(base),
 		"output":              p.Output.marshal(base),
+		"service_name":        p.ServiceName,
+		"resource_attributes": marshalTexts(p.ResourceAttributes),
+		"propagate_telemetry": p.PropagateTelemetry,
 	}
 	if p.Template {
 		delete(out, "instances")
@@ -202,7 +205,9 @@ func marshalChecks(out map[string]any, http *HTTPCheck, tcp *TCPCheck, exec *Exe
 }
 
 // marshalOpaque keeps the type of the values: it is the Collector that redacts them, or not.
-func marshalOpaque(values map[string]configopaque.String) map[string]any {
+func marshalOpaque(values map[string]configopaque.String) map[string]any { return marshalTexts(values) }
+
+func marshalTexts[T ~string](values map[string]T) map[string]any {
 	out := make(map[string]any, len(values))
 	for name, value := range values {
 		out[name] = value

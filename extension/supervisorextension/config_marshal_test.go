@@ -217,6 +217,14 @@ func drawProcess(t *rapid.T, restart RestartPolicy) *ProcessConfig {
 		Output: drawOutput(t),
 	}
 	drawRights(t, p)
+	p.ServiceName = rapid.StringMatching(`([^\x00-\x20\x7F-\xA0\pZ]{1,8})?`).Draw(t, "service_name")
+	p.PropagateTelemetry = rapid.Bool().Draw(t, "propagate_telemetry")
+	if n := rapid.IntRange(0, 3).Draw(t, "attributes"); n > 0 {
+		p.ResourceAttributes = map[string]string{}
+		for range n {
+			p.ResourceAttributes[rapid.StringMatching(`app\.[a-z_.-]{1,8}`).Draw(t, "attribute")] = rapid.StringMatching(`.{0,8}`).Draw(t, "value")
+		}
+	}
 	if n := rapid.IntRange(0, 3).Draw(t, "variables"); n > 0 {
 		p.Environment = map[string]configopaque.String{}
 		for range n {

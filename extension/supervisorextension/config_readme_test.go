@@ -91,7 +91,7 @@ func TestReadme_ListsEveryKeyWithItsDefault(t *testing.T) {
 	want["defaults"], want["include"] = map[string]any{}, []any{}
 	leaves(want, "", process.marshal(nil, nil))
 	want["name"], want["command"], want["working_directory"] = nil, nil, nil
-	want["user"], want["group"] = nil, nil
+	want["user"], want["group"], want["service_name"] = nil, nil, nil
 	for _, key := range []string{"stop::command", "reload::signal", "reload::command", "supplementary_groups", "umask", "nice", "oom_score_adj"} {
 		want[key] = nil
 	}

@@ -158,6 +158,7 @@ func (r *rules) options(at place, c *ChildConfig) {
 	r.rights(at, p)
 	r.backoff(at.key("backoff"), c.Backoff)
 	r.output(at.key("output"), &p.Output)
+	r.reportedAs(at, p)
 }
 
 func (r *rules) success(at place, s SuccessList) {

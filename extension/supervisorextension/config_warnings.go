@@ -83,6 +83,7 @@ func (w *warner) process(at place, c *ChildConfig, parent *SupervisorConfig, end
 		}
 	}
 	w.rights(at, c.Process)
+	w.reportedAs(at, c.Process)
 	w.references(at, c.Process)
 }
 

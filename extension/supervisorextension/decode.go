@@ -96,7 +96,7 @@ func decodeDefaults(d *decoder, at place, n *node, s *SupervisorConfig) {
 			continue
 		}
 		shared.entries = append(shared.entries, e)
-		s.Defaults[e.key] = e.value.plain(opaqueKey(e.key))
+		s.Defaults[e.key] = e.value.plain(shownAs(e.key))
 	}
 	processKeys.decode(d, at, shared, &d.base)
 	base := d.base.clone()

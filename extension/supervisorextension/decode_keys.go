@@ -95,8 +95,9 @@ var ownProcessKeys = slices.Concat(
 		{"reload", orNull(func(p *ProcessConfig) *ReloadConfig { return &p.Reload }, decodeReload)},
 		{"output", decodeMap(outputKeys, func(p *ProcessConfig) *OutputConfig { return &p.Output }, "{stdout: capture, stderr: capture}")},
 	},
+	identityKeys,
 	rightsKeys,
-	later[ProcessConfig]("schedule", "propagate_telemetry", "service_name", "resource_attributes"),
+	later[ProcessConfig]("schedule"),
 )
 
 var stopKeys = table[StopConfig]{

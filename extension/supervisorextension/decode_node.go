@@ -88,30 +88,43 @@ func (n *node) get(key string) *node {
 // included file a key without a value differs.
 func (n *node) isNull() bool { return n.kind == kindNull && !(n.exact && n.text == "") }
 
-// opaqueKey is true for the keys of maps whose values are never shown.
-func opaqueKey(key string) bool { return key == "environment" || key == "headers" }
+// shownAs returns how the values of a map are shown that are texts whatever they look
+// like; nil for all other keys. Those that may be secrets are opaque.
+func shownAs(key string) func(text string) any {
+	switch key {
+	case "environment", "headers":
+		return func(text string) any { return configopaque.String(text) }
+	case "resource_attributes":
+		return func(text string) any { return text }
+	}
+	return nil
+}
 
-// plain is the value for showing, opaque or not.
-func (n *node) plain(opaque bool) any {
+// plain is the value for showing; show, if not nil, shows the scalars.
+func (n *node) plain(show func(text string) any) any {
 	switch n.kind {
 	case kindNull:
 		return nil
 	case kindList:
 		items := make([]any, len(n.items))
 		for i, item := range n.items {
-			items[i] = item.plain(opaque)
+			items[i] = item.plain(show)
 		}
 		return items
 	case kindMap:
 		entries := make(map[string]any, len(n.entries))
 		for _, e := range n.entries {
-			entries[e.key] = e.value.plain(opaque || opaqueKey(e.key))
+			shown := show
+			if shown == nil {
+				shown = shownAs(e.key)
+			}
+			entries[e.key] = e.value.plain(shown)
 		}
 		return entries
 	}
 	switch {
-	case opaque:
-		return configopaque.String(n.text)
+	case show != nil:
+		return show(n.text)
 	case n.kind == kindBool:
 		return n.bool
 	case n.kind == kindInt:

@@ -132,19 +132,24 @@ func decodeEnvironment(d *decoder, at place, n *node, p *ProcessConfig) {
 	d.opaqueTexts(at, n, &p.Environment, "{PORT: 8080, MODE: production}")
 }
 
-// opaqueTexts adds the entries of a map to into. The values are never shown.
+// opaqueTexts is decodeTexts for values that are never shown.
 func (d *decoder) opaqueTexts(at place, n *node, into *map[string]configopaque.String, shape string) {
+	decodeTexts(d, at, n, into, true, shape)
+}
+
+// decodeTexts adds the entries of a map to into. opaque values are not shown in findings.
+func decodeTexts[T ~string](d *decoder, at place, n *node, into *map[string]T, opaque bool, shape string) {
 	if n.kind != kindMap {
 		d.report(at, "%s is not allowed here: write a map such as %s", n.kind, shape)
 		return
 	}
 	if *into == nil && len(n.entries) > 0 {
-		*into = make(map[string]configopaque.String, len(n.entries))
+		*into = make(map[string]T, len(n.entries))
 	}
 	d.entries(at, n)
 	for _, e := range n.entries {
-		if text, ok := d.literal(at.key(e.key), e.value, true); ok {
-			(*into)[e.key] = configopaque.String(text)
+		if text, ok := d.literal(at.key(e.key), e.value, opaque); ok {
+			(*into)[e.key] = T(text)
 		}
 	}
 }

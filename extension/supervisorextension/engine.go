@@ -22,16 +22,17 @@ import (
 // engine drives the tree. Everything of it that is not said to be otherwise
 // belongs to the goroutine of loop; others talk to it through its mailbox.
 //
-//	engine.go   the loop and its messages
-//	parent.go   what the processes are children of
-//	memory.go   what outlives the collector
-//	adopt.go    what the last collector left, taken over
-//	decision.go what the tree decides, carried out
-//	follow.go   the children there are
-//	command.go  what operators ask for
-//	run.go      the life of one run
-//	health.go   readiness and liveness
-//	story.go    what is told in the journal
+//	engine.go    the loop and its messages
+//	parent.go    what the processes are children of
+//	memory.go    what outlives the collector
+//	adopt.go     what the last collector left, taken over
+//	decision.go  what the tree decides, carried out
+//	follow.go    the children there are
+//	command.go   what operators ask for
+//	run.go       the life of one run
+//	propagate.go what a run is told of the resource that it is reported as
+//	health.go    readiness and liveness
+//	story.go     what is told in the journal
 type engine struct {
 	logger  *zap.Logger
 	journal *journal.Journal
@@ -41,6 +42,8 @@ type engine struct {
 	capture *capture
 	roster  *roster
 	environ inheritable // the collector's own variables
+	// otlp is where the processes may send what they tell of themselves; nil: not known.
+	otlp atomic.Pointer[[]otlpEndpoint]
 
 	tree    *tree.Tree
 	spec    specification           // what tree was made with

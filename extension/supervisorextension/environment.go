@@ -62,8 +62,18 @@ func (i inheritable) of(inherit InheritEnvironment) []string {
 
 // environment builds the variables of one run, sorted, as KEY=value: what is
 // inherited from own, then those of its user, then the files, then the process's own;
-// the later wins.
-func environment(cfg *ProcessConfig, own inheritable) ([]string, error) {
+// the later wins. What follows from its resource is added where none of them says
+// otherwise.
+func environment(cfg *ProcessConfig, own inheritable, p propagation) ([]string, error) {
+	env, err := explicitEnvironment(cfg, own)
+	if err != nil || !cfg.PropagateTelemetry {
+		return env, err
+	}
+	return p.addTo(env), nil
+}
+
+// explicitEnvironment is what somebody has written. It must not be changed.
+func explicitEnvironment(cfg *ProcessConfig, own inheritable) ([]string, error) {
 	inherited := own.of(cfg.InheritEnvironment)
 	if len(cfg.EnvironmentFiles)+len(cfg.Environment) == 0 && cfg.User == "" {
 		return inherited, nil

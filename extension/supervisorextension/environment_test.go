@@ -51,7 +51,7 @@ func TestEnvironment_TheLaterSourceWins(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			got, err := environment(&tt.give, newInheritable(own))
+			got, err := environment(&tt.give, newInheritable(own), propagation{})
 			require.NoError(t, err)
 			assert.Equal(t, tt.want, strings.Join(got, " "))
 		})
@@ -59,7 +59,7 @@ func TestEnvironment_TheLaterSourceWins(t *testing.T) {
 }
 
 func TestEnvironment_AMissingFileIsAnError(t *testing.T) {
-	_, err := environment(&ProcessConfig{EnvironmentFiles: []string{"/nonexistent/env"}}, inheritable{})
+	_, err := environment(&ProcessConfig{EnvironmentFiles: []string{"/nonexistent/env"}}, inheritable{}, propagation{})
 	assert.EqualError(t, err, "environment file: open /nonexistent/env: no such file or directory")
 }
 

@@ -62,12 +62,13 @@ type supervisor struct {
 }
 
 var (
-	_ extension.Extension                   = (*supervisor)(nil)
-	_ extensioncapabilities.PipelineWatcher = (*supervisor)(nil)
-	_ componentstatus.Watcher               = (*supervisor)(nil)
-	_ Supervisor                            = (*supervisor)(nil)
-	_ Informant                             = (*supervisor)(nil)
-	_ Operator                              = (*supervisor)(nil)
+	_ extension.Extension                         = (*supervisor)(nil)
+	_ extensioncapabilities.PipelineWatcher       = (*supervisor)(nil)
+	_ extensioncapabilities.ConfigSnapshotWatcher = (*supervisor)(nil)
+	_ componentstatus.Watcher                     = (*supervisor)(nil)
+	_ Supervisor                                  = (*supervisor)(nil)
+	_ Informant                                   = (*supervisor)(nil)
+	_ Operator                                    = (*supervisor)(nil)
 )
 
 func newSupervisor(set extension.Settings, cfg *Config) *supervisor {
@@ -117,6 +118,24 @@ func (s *supervisor) Start(ctx context.Context, host component.Host) error {
 	}
 	s.host, s.engine = host, engine
 	s.commanded.Store(engine)
+	return nil
+}
+
+// NotifyConfigSnapshot implements extensioncapabilities.ConfigSnapshotWatcher. The
+// Collector calls it between Start and Ready, so before the first process is started.
+func (s *supervisor) NotifyConfigSnapshot(_ context.Context, snapshot extensioncapabilities.ConfigSnapshot) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	effective := snapshot.Effective()
+	if s.engine == nil || effective == nil {
+		return nil
+	}
+	endpoints := openOTLPEndpoints(effective)
+	s.engine.otlp.Store(&endpoints)
+	if len(endpoints) > 0 {
+		s.logger.Info("the processes are told of the collector's OTLP receiver, where propagate_telemetry is on and nothing else is set",
+			zap.String("endpoint", endpoints[0].url), zap.String("protocol", endpoints[0].protocol))
+	}
 	return nil
 }
 

@@ -167,6 +167,9 @@ func (r *roster) configure(c *child, config *ChildConfig) {
 	} else {
 		c.info = r.newInfo(c.id, config, c.info.Created)
 	}
+	for _, s := range c.streams {
+		s.process.Store(c.info)
+	}
 }
 
 // drop forgets children that are there no more.

@@ -16,6 +16,9 @@ var appliedToTheLiving = []string{
 	"name", "restart", "significant", "backoff", "instances", "success", "autostart", "start_timeout", "stop", "reload", "readiness", "liveness", "output",
 }
 
+// keysOfResource are in the environment of a process, unless it is not told of them.
+var keysOfResource = []string{"service_name", "resource_attributes"}
+
 // changedKeys names the keys of a child that differ between two configurations of
 // it, in order, and says whether a process that runs has to be replaced for them.
 func changedKeys(from, to *ChildConfig) (keys []string, replace bool) {
@@ -31,8 +34,12 @@ func changedKeys(from, to *ChildConfig) (keys []string, replace bool) {
 		}
 	}
 	slices.Sort(keys)
+	living := appliedToTheLiving
+	if to.Process != nil && !to.Process.PropagateTelemetry {
+		living = slices.Concat(living, keysOfResource)
+	}
 	for _, key := range keys {
-		replace = replace || !slices.Contains(appliedToTheLiving, key)
+		replace = replace || !slices.Contains(living, key)
 	}
 	if from.Process != nil && to.Process != nil && channels(from.Process) != channels(to.Process) {
 		replace = true

@@ -38,10 +38,11 @@ func full() ChildConfig {
 			HTTP:     &HTTPCheck{Endpoint: "http://localhost:1/alive", Headers: map[string]configopaque.String{"Authorization": "Bearer l"}},
 			Interval: time.Second, Timeout: time.Second, FailureThreshold: 2, InitialDelay: time.Second,
 		},
-		Stop:   StopConfig{Signal: syscall.SIGQUIT, Timeout: -time.Second, Scope: StopScopeGroup, Command: []string{"./stop"}},
-		Reload: ReloadConfig{Signal: syscall.SIGHUP},
-		Output: OutputConfig{Stdout: OutputCapture, Stderr: OutputStdout},
-		User:   "www-data", Group: "33", SupplementaryGroups: []string{},
+		Stop:        StopConfig{Signal: syscall.SIGQUIT, Timeout: -time.Second, Scope: StopScopeGroup, Command: []string{"./stop"}},
+		Reload:      ReloadConfig{Signal: syscall.SIGHUP},
+		Output:      OutputConfig{Stdout: OutputCapture, Stderr: OutputStdout},
+		ServiceName: "shop-web", ResourceAttributes: map[string]string{"service.namespace": "shop"}, PropagateTelemetry: true,
+		User: "www-data", Group: "33", SupplementaryGroups: []string{},
 		Umask: new(Umask(0o27)), Nice: new(-5), OOMScoreAdj: new(-500), NoNewPrivileges: true,
 		Limits:    Limits{"open_files": {keeper.LimitUnchanged, keeper.Unlimited}},
 		Cgroup:    CgroupConfig{MemoryMax: "1024", MemoryHigh: "512", CPUMax: "max 1000", PIDsMax: "max", IOWeight: "1", Optional: true},
@@ -101,6 +102,9 @@ func TestChangedKeys_SayWhatDiffersAndWhetherTheProcessHasToBeReplaced(t *testin
 		{"oom score", func(c *ChildConfig) { *c.Process.OOMScoreAdj = 0 }, []string{"oom_score_adj"}, true},
 		{"privileges", func(c *ChildConfig) { c.Process.NoNewPrivileges = false }, []string{"no_new_privileges"}, true},
 		{"cgroup", func(c *ChildConfig) { c.Process.Cgroup.Optional = false }, []string{"cgroup"}, true},
+		{"service name", func(c *ChildConfig) { c.Process.ServiceName = "" }, []string{"service_name"}, true},
+		{"attributes of the resource", func(c *ChildConfig) { c.Process.ResourceAttributes = nil }, []string{"resource_attributes"}, true},
+		{"what it is told of them", func(c *ChildConfig) { c.Process.PropagateTelemetry = false }, []string{"propagate_telemetry"}, true},
 		{"restart", func(c *ChildConfig) { c.Restart = RestartPermanent }, []string{"restart"}, false},
 		{"back-off", func(c *ChildConfig) { c.Backoff.Jitter = 0 }, []string{"backoff"}, false},
 		{"significant", func(c *ChildConfig) { c.Significant = false }, []string{"significant"}, false},
@@ -124,6 +128,18 @@ func TestChangedKeys_SayWhatDiffersAndWhetherTheProcessHasToBeReplaced(t *testin
 			assert.Equal(t, replace, replaceBack)
 		})
 	}
+}
+
+func TestChangedKeys_AProcessThatIsToldNothingOfItsResourceIsNotReplacedForIt(t *testing.T) {
+	from, to := full(), full()
+	from.Process.PropagateTelemetry, to.Process.PropagateTelemetry = false, false
+	to.Process.ServiceName, to.Process.ResourceAttributes = "other", map[string]string{"service.namespace": "other"}
+	keys, replace := changedKeys(&from, &to)
+	assert.Equal(t, []string{"resource_attributes", "service_name"}, keys)
+	assert.False(t, replace)
+	to.Process.NoNewPrivileges = false
+	_, replace = changedKeys(&from, &to)
+	assert.True(t, replace, "for another key it is")
 }
 
 func TestChangedKeys_OfASupervisorAreItsOwn(t *testing.T) {

@@ -4,9 +4,11 @@
 package supervisorextension
 
 import (
+	"maps"
 	"os"
 	"os/user"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -47,8 +49,11 @@ func newInfo(id string, typ ProcessType, process *ProcessConfig, runtimeDirector
 	resource := pcommon.NewResource()
 	attrs := resource.Attributes()
 	name := id
-	if id == "" {
+	switch {
+	case id == "":
 		name = "warden.supervisor"
+	case process != nil && process.ServiceName != "":
+		name = process.ServiceName
 	}
 	attrs.PutStr("service.name", name)
 	attrs.PutStr("service.instance.id", InstanceID(HostIdentity(), runtimeDirectory, id))
@@ -58,6 +63,9 @@ func newInfo(id string, typ ProcessType, process *ProcessConfig, runtimeDirector
 		attrs.PutStr("process.executable.name", filepath.Base(command[0]))
 		attrs.PutStr("process.command", command[0])
 		attrs.PutStr("process.owner", process.owner())
+		for _, key := range slices.Sorted(maps.Keys(process.ResourceAttributes)) {
+			attrs.PutStr(key, process.ResourceAttributes[key])
+		}
 	}
 	return &Info{ID: id, Type: typ, Resource: resource, Created: now}
 }

@@ -41,11 +41,11 @@ func (e *engine) spawn(a tree.Spawn) {
 	c := e.roster.byID[a.ID]
 	c.spawning, c.stopping, c.failedLiveness = true, false, false
 	e.roster.setRun(c, a.Run)
-	cfg := c.cfg
+	cfg, info := c.cfg, c.info
 	e.later(func() {
 		go func() {
 			result := spawned{id: a.ID, run: a.Run}
-			result.err = e.prepareAndSpawn(cfg, &result)
+			result.err = e.prepareAndSpawn(cfg, info, &result)
 			result.at, result.mono = result.started.At, result.started.Mono
 			if !e.mailbox.post(result) {
 				result.leave()
@@ -54,8 +54,8 @@ func (e *engine) spawn(a tree.Spawn) {
 	})
 }
 
-func (e *engine) prepareAndSpawn(cfg *ProcessConfig, s *spawned) (err error) {
-	if s.env, err = environment(cfg, e.environ); err != nil {
+func (e *engine) prepareAndSpawn(cfg *ProcessConfig, info *Info, s *spawned) (err error) {
+	if s.env, err = environment(cfg, e.environ, e.propagation(info)); err != nil {
 		return err
 	}
 	spec := keeperSpec(cfg, s)

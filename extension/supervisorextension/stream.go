@@ -8,6 +8,7 @@ import (
 	"context"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/otelwarden/warden/internal/journal"
@@ -17,7 +18,8 @@ import (
 // stream is one captured stream of one run.
 type stream struct {
 	capture *capture
-	of      Output // without lines
+	of      Output // without lines, and without the process
+	process atomic.Pointer[Info]
 	id      string // of the process, or of the instance
 	key     string // of its position
 	watch   func([]output.Line) bool
@@ -44,8 +46,9 @@ func (s *stream) take(ctx context.Context, lines []output.Line) error {
 	var err error
 	switch {
 	case c.claim != nil:
-		s.of.Lines = lines
-		err = c.claim.handle(s.contextWithin(ctx, c.claim), s.of)
+		of := s.reported()
+		of.Lines = lines
+		err = c.claim.handle(s.contextWithin(ctx, c.claim), of)
 	case c.console != nil:
 		err = c.console.of(s.of.Stream).take(ctx, s.id, lines)
 	default:
@@ -64,6 +67,13 @@ func (s *stream) take(ctx context.Context, lines []output.Line) error {
 		c.positions.save(s.key, s.of.Run, lines[len(lines)-1].Seq)
 	}
 	return nil
+}
+
+// reported is of, with the process as it is described now.
+func (s *stream) reported() Output {
+	of := s.of
+	of.Process = s.process.Load()
+	return of
 }
 
 // contextWithin is ctx that ends with the claim too. It stays the same from call to
@@ -104,7 +114,7 @@ const (
 )
 
 func (s *stream) tell(event string, why dropReason) func(lines, bytes int) {
-	return func(lines, bytes int) { s.capture.report(trouble{s.of, s.id, event, why, lines, bytes}) }
+	return func(lines, bytes int) { s.capture.report(trouble{s.reported(), s.id, event, why, lines, bytes}) }
 }
 
 // tallyInterval is how often the same trouble is told of.

@@ -38,7 +38,7 @@ func TestPace_LetsLinesGatherWhereTheyComeInSmallPieces(t *testing.T) {
 
 // A writer that has become fast is held up for one window at most.
 func TestPace_NoticesAWriterThatBecomesFast(t *testing.T) {
-	const pipe, perSecond = 64 << 10, 60 << 20
+	const pipe, perSecond = 64 << 10, 64 << 20
 	var p pace
 	now := time.Unix(1000, 0)
 	for range 100 {
@@ -50,7 +50,7 @@ func TestPace_NoticesAWriterThatBecomesFast(t *testing.T) {
 		now = now.Add(passed)
 		written := int(perSecond * passed.Seconds())
 		if written > pipe {
-			full += passed - time.Duration(float64(pipe)/perSecond*float64(time.Second))
+			full += passed - time.Second*pipe/perSecond
 		}
 		passed = 20 * time.Microsecond
 		if p.lingers(min(written, pipe), now) {

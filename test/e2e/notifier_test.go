@@ -24,6 +24,8 @@ func TestMain(m *testing.M) {
 		preforker()
 	case "writer":
 		writer()
+	case "instrumented":
+		instrumented()
 	}
 	os.Exit(m.Run())
 }

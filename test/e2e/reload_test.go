@@ -53,6 +53,12 @@ func TestReload_TouchesOnlyWhatChanged(t *testing.T) {
 			after:   "c restarting, " + down("c") + ", " + up("c"),
 		},
 		{
+			name:    "the name of its service",
+			changes: []string{"polite, b]", "polite, b], service_name: other"},
+			applied: "kept: a, c; restarted: b (service_name)",
+			after:   "b restarting, " + down("b") + ", " + up("b"),
+		},
+		{
 			name:    "how it is stopped",
 			changes: []string{"polite, b]", "polite, b], stop: {timeout: 7s}"},
 			applied: "kept: a, b (stop), c",

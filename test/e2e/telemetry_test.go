@@ -146,6 +146,7 @@ type span struct {
 	failed     bool
 	process    string
 	ptrace.Span
+	resource map[string]any
 }
 
 // spans are the spans of all collectors, each once, in the order of their starts.
@@ -163,10 +164,8 @@ func (c *collector) spans() []span {
 		traces, err := (&ptrace.JSONUnmarshaler{}).UnmarshalTraces([]byte(line))
 		require.NoError(c.t, err)
 		for _, rs := range traces.ResourceSpans().All() {
-			process := ""
-			if id, ok := rs.Resource().Attributes().Get("supervisor.process.id"); ok {
-				process = id.AsString()
-			}
+			resource := rs.Resource().Attributes().AsRaw()
+			process, _ := resource["supervisor.process.id"].(string)
 			for _, ss := range rs.ScopeSpans().All() {
 				for _, s := range ss.Spans().All() {
 					id := s.TraceID().String() + s.SpanID().String()
@@ -176,7 +175,7 @@ func (c *collector) spans() []span {
 					seen[id] = true
 					found = append(found, span{
 						name: s.Name(), start: s.StartTimestamp().AsTime(), end: s.EndTimestamp().AsTime(),
-						failed: s.Status().Code() == ptrace.StatusCodeError, process: process, Span: s,
+						failed: s.Status().Code() == ptrace.StatusCodeError, process: process, resource: resource, Span: s,
 					})
 				}
 			}
