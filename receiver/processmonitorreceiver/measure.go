@@ -20,6 +20,8 @@ type history struct {
 	// reaped and the moment its times are in Totals neither source has them, and a
 	// counter must not fall meanwhile.
 	user, system time.Duration
+	// whole: these were once those of all of its processes.
+	whole bool
 	// missing are the runs whose processes the last scrape did not find.
 	missing []uint64
 	scrape  uint64 // the last scrape that saw the child
@@ -113,9 +115,10 @@ func (c *collector) emitMeasured(e *emitter, p *supervisorextension.Process, run
 	if readable {
 		h.user = max(h.user, p.Totals.CPUUser+used.user)
 		h.system = max(h.system, p.Totals.CPUSystem+used.system)
-		// Nothing known of a process that runs is not the same as 0.
-		known := found == living || h.user+h.system > 0
-		if known && on.ProcessCPUTime.Enabled {
+		// What a process that is just being reaped has used is known from an earlier scrape or
+		// not at all: an earlier collector may have given more.
+		h.whole = h.whole || found == living
+		if h.whole && on.ProcessCPUTime.Enabled {
 			points := e.numbers(&defCPUTime)
 			points.double(h.user.Seconds()).PutStr("cpu.mode", "user")
 			points.double(h.system.Seconds()).PutStr("cpu.mode", "system")

@@ -188,6 +188,22 @@ func TestCollector_CPUTimeStaysBetweenReapAndBookkeeping(t *testing.T) {
 	assert.Equal(t, map[string]float64{"cpu.mode=user ": 12346, "cpu.mode=system ": 1}, points(scrape(t, c), "web", "process.cpu.time"))
 }
 
+// The collector before this one has reported what the process had used.
+func TestCollector_CPUTimeIsAbsentAsLongAsAPartOfItIsNotKnown(t *testing.T) {
+	fake := newFakeSupervisor(runningProcess("web", 42, 98765))
+	fake.change("web", func(p *supervisorextension.Process) {
+		p.StartTicks-- // it is just being reaped
+		p.Totals.CPUUser = time.Second
+	})
+	c := newTestCollector(fake, nil)
+	assert.Nil(t, points(scrape(t, c), "web", "process.cpu.time"))
+	fake.change("web", func(p *supervisorextension.Process) {
+		p.PID, p.State = 0, state("backoff")
+		p.Totals.CPUUser, p.Totals.CPUSystem = 3*time.Second, time.Second
+	})
+	assert.Equal(t, map[string]float64{"cpu.mode=user ": 3, "cpu.mode=system ": 1}, points(scrape(t, c), "web", "process.cpu.time"))
+}
+
 func TestCollector_NextOwnerOfThePIDIsNotMeasured(t *testing.T) {
 	fake := newFakeSupervisor(runningProcess("web", 1, 12))
 	c := newTestCollector(fake, nil)

@@ -132,6 +132,9 @@ func TestTemplate_AnInstanceIsMissedOnItsOwn(t *testing.T) {
 	c := newTestCollector(fake, nil)
 	jobs[0].Totals.CPUUser = time.Second
 	fake.processes[1].Totals = jobs[0].Totals
+	fake.processes[2].PID = 0
+	require.NotNil(t, points(scrape(t, c), "jobs", "process.cpu.time"))
+	fake.processes[2].PID = 4711
 	for run := range uint64(3) {
 		fake.mu.Lock()
 		fake.processes[2].Run = run

@@ -68,7 +68,7 @@ orphan_grace: 10m
 shutdown_timeout: 10m
 parallel: true
 intensity: {max_restarts: 1000000, period: 1s}
-defaults: {backoff: {initial_interval: 0s}, stop: {timeout: 5m}, start_timeout: 0s}
+defaults: {backoff: {initial_interval: 0s}, stop: {timeout: 5m}, start_timeout: 0s, output: {on_full: {wait: -1s}}}
 children:
 `)
 	for i := range n {
