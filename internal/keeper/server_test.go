@@ -360,36 +360,3 @@ func TestTerminate_IsIgnoredWhileAClientIsAttached(t *testing.T) {
 	_, err := c.Spawn(Spec{ID: "a", Run: 1, Argv: []string{"/bin/true"}})
 	assert.NoError(t, err)
 }
-
-func TestVersions_WithoutOneInCommonNothingIsChanged(t *testing.T) {
-	h := newHost(t)
-	c, _ := attachTo(t, h.directory, ignoreEvents)
-	started, err := c.Spawn(Spec{ID: "a", Run: 1, Argv: []string{"/bin/sleep", "1000"}})
-	require.NoError(t, err)
-	_, _, err = Attach(context.Background(), options(t, h.directory, func(o *Options) { o.versions = hello{2, 3} }), ignoreEvents)
-	assert.ErrorIs(t, err, ErrVersion)
-	assert.ErrorContains(t, err, "speaks the protocol's versions 1 to 1, this program 2 to 3")
-	assert.True(t, isLiving(started.PID))
-	_, err = c.Spawn(Spec{ID: "a", Run: 2, Argv: []string{"/bin/true"}})
-	assert.NoError(t, err)
-}
-
-func TestNegotiate_TakesTheHighestThatBothSpeak(t *testing.T) {
-	tests := []struct {
-		a, b hello
-		want uint64 // 0: none
-	}{
-		{hello{1, 1}, hello{1, 1}, 1},
-		{hello{1, 2}, hello{1, 3}, 2},
-		{hello{2, 3}, hello{1, 2}, 2},
-		{hello{1, 1}, hello{2, 2}, 0},
-		{hello{3, 4}, hello{1, 2}, 0},
-	}
-	for _, tt := range tests {
-		got, ok := negotiate(tt.a, tt.b)
-		assert.Equal(t, tt.want != 0, ok, "%v %v", tt.a, tt.b)
-		if ok {
-			assert.Equal(t, tt.want, got, "%v %v", tt.a, tt.b)
-		}
-	}
-}
