@@ -14,6 +14,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"go.uber.org/zap/zapcore"
+	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/otelwarden/warden/internal/journal"
 	"github.com/otelwarden/warden/internal/keeper"
@@ -84,6 +86,30 @@ func TestAdoption_AnExitThatCameWithoutACollectorIsToldOnceAndMarked(t *testing.
 	k.until("a2 b2")
 	assert.Nil(t, attribute(k.await("b", journal.ProcessCrashed, 1), journal.KeyReplayed))
 	k.end(e)
+}
+
+func TestAttach_SaysOnceWhyThereAreNoCgroups(t *testing.T) {
+	for _, why := range []string{"", "this process is in no cgroup of the unified hierarchy (v2)"} {
+		log, logged := observer.New(zapcore.InfoLevel)
+		k := newModelKeeper(t)
+		k.log, k.noCgroups = log, why
+		cfg := configured(nil, sh("a", ""))
+		e, _ := k.engine(cfg, -1)
+		k.until("a1")
+		k.leave(e)
+		k.reload = true
+		e, _ = k.engine(cfg, -1)
+		k.end(e)
+		var said []string
+		for _, entry := range logged.FilterMessageSnippet("no cgroup of their own").All() {
+			said = append(said, entry.ContextMap()["reason"].(string))
+		}
+		if why == "" {
+			assert.Empty(t, said)
+		} else {
+			assert.Equal(t, []string{why}, said, "a reload does not say it again")
+		}
+	}
 }
 
 func TestAdoption_HistoriesTotalsAndTheBeginningOfCountersGoOn(t *testing.T) {

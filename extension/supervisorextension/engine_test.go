@@ -221,17 +221,16 @@ func TestEngine_AnExitStatusThatWasTakenByOthersIsACrash(t *testing.T) {
 	assert.Contains(t, crash.Body, "with what status is not known")
 }
 
-func TestEngine_AFailingKernelIsToldOfAndTriedAgain(t *testing.T) {
-	failures := 0
+func TestEngine_AFailingKernelIsToldOfAndTriedAgainAfterTheBackOff(t *testing.T) {
+	var tries []time.Time // one after the other
 	kernel := &badKernel{onStop: stopsAtOnce, during: func(_ *badKernel, spec keeper.Spec) error {
-		if spec.Run > 1 && failures < 3 {
-			failures++
-			return syscall.EAGAIN
+		if tries = append(tries, time.Now()); spec.Run > 1 && len(tries) <= 4 {
+			return syscall.EAGAIN // the error of the keeper's client is that too
 		}
 		return nil
 	}}
 	st := newStageWith(t, kernel.make, nil, sh("a", "", func(p *ChildConfig) {
-		p.Backoff.InitialInterval, p.Backoff.Jitter = time.Millisecond, 0
+		p.Backoff.InitialInterval, p.Backoff.Multiplier, p.Backoff.Jitter = 2*time.Millisecond, 2, 0
 	}))
 	require.NoError(t, st.Ready())
 	kernel.dies("a", 1, keeper.Exit{Code: 1})
@@ -240,6 +239,11 @@ func TestEngine_AFailingKernelIsToldOfAndTriedAgain(t *testing.T) {
 	assert.EqualValues(t, 3, st.process("a").Totals.Exits[tree.ExitStartFailed])
 	assert.EqualValues(t, 3, st.process("a").Totals.Restarts[tree.RestartStartFailed])
 	assert.Contains(t, st.await("a", journal.ProcessStartFailed, 1).Body, "resource temporarily unavailable")
+	require.Len(t, tries, 5)
+	for n, want := range []time.Duration{0, 2 * time.Millisecond, 4 * time.Millisecond, 8 * time.Millisecond} {
+		assert.InDelta(t, want.Seconds(), attribute(st.await("a", journal.ProcessRestarting, n+1), journal.KeyRestartDelay), 1e-9)
+		assert.GreaterOrEqual(t, tries[n+1].Sub(tries[n]), want, "restart %d was before its time", n+1)
+	}
 }
 
 func TestEngine_WithoutASpawnerTheStartFails(t *testing.T) {
