@@ -88,6 +88,23 @@ func TestAdoption_AnExitThatCameWithoutACollectorIsToldOnceAndMarked(t *testing.
 	k.end(e)
 }
 
+func TestAdoption_AStepOfTheWallClockChangesNoDuration(t *testing.T) {
+	k := newModelKeeper(t)
+	k.stepped, k.later = 1000*time.Hour, 90*time.Second
+	cfg := configured(nil, sh("a", ""))
+	e, _ := k.engine(cfg, -1)
+	k.until("a1")
+	k.leave(e)
+	e, _ = k.engine(cfg, -1)
+	k.await("a", journal.ProcessAdopted, 1)
+	k.crash("a", 1, 1)
+	k.until("a2")
+	lasted := (&supervisor{roster: e.roster}).History("a")[0].Lasted
+	assert.GreaterOrEqual(t, lasted, k.later)
+	assert.Less(t, lasted, k.later+time.Minute)
+	k.end(e)
+}
+
 func TestAttach_SaysOnceWhyThereAreNoCgroups(t *testing.T) {
 	for _, why := range []string{"", "this process is in no cgroup of the unified hierarchy (v2)"} {
 		log, logged := observer.New(zapcore.InfoLevel)

@@ -31,6 +31,8 @@ type badKernel struct {
 	during func(k *badKernel, spec keeper.Spec) error
 	// onStop is called by Stop and Kill.
 	onStop func(k *badKernel, id string, run uint64, kill bool)
+	// stepped is how far the wall clock is off when a process is started.
+	stepped time.Duration
 
 	mu    sync.Mutex
 	calls []string // guarded by mu
@@ -65,7 +67,7 @@ func (k *badKernel) Spawn(spec keeper.Spec) (keeper.Started, error) {
 			return keeper.Started{}, err
 		}
 	}
-	return keeper.Started{PID: 1_000_000_000 + pid, At: time.Now(), Mono: monotonic()}, nil
+	return keeper.Started{PID: 1_000_000_000 + pid, At: time.Now().Add(k.stepped), Mono: monotonic()}, nil
 }
 
 func (k *badKernel) Stop(id string, run uint64) {
@@ -243,6 +245,23 @@ func TestEngine_AFailingKernelIsToldOfAndTriedAgainAfterTheBackOff(t *testing.T)
 	for n, want := range []time.Duration{0, 2 * time.Millisecond, 4 * time.Millisecond, 8 * time.Millisecond} {
 		assert.InDelta(t, want.Seconds(), attribute(st.await("a", journal.ProcessRestarting, n+1), journal.KeyRestartDelay), 1e-9)
 		assert.GreaterOrEqual(t, tries[n+1].Sub(tries[n]), want, "restart %d was before its time", n+1)
+	}
+}
+
+func TestEngine_AStepOfTheWallClockChangesNoDuration(t *testing.T) {
+	for _, step := range []time.Duration{-1000 * time.Hour, 1000 * time.Hour} {
+		kernel := &badKernel{onStop: stopsAtOnce, stepped: step}
+		st := newStageWith(t, kernel.make, nil, sh("a", "", func(p *ChildConfig) { p.Backoff.InitialInterval = time.Millisecond }))
+		require.NoError(t, st.Ready())
+		begun := monotonic()
+		const ran = 90 * time.Second
+		kernel.dies("a", 1, keeper.Exit{Code: 1, At: time.Now(), Mono: begun + ran})
+		assert.Contains(t, st.await("a", journal.ProcessCrashed, 1).Body, "after 1m3")
+		st.await("a", journal.ProcessReady, 2)
+		lasted := st.History("a")[0].Lasted
+		assert.GreaterOrEqual(t, lasted, ran)
+		assert.Less(t, lasted, ran+time.Minute)
+		assert.Equal(t, lasted, st.process("a").Totals.Lifetime.Sum)
 	}
 }
 

@@ -45,6 +45,8 @@ type modelKeeper struct {
 	lingering bool // Gone comes later than Died
 	reload    bool // the next collector is the last one's process
 	noCgroups string
+	stepped   time.Duration // how far the wall clock was off when something was started
+	later     time.Duration // than now is a crash
 	log       zapcore.Core // of the collectors
 }
 
@@ -82,7 +84,7 @@ func (k *modelKeeper) attach(c *modelClient, steps int) newParent {
 		left := keeper.State{Fresh: len(k.values) == 0, Values: maps.Clone(k.values), Journal: slices.Clone(k.journal), JournalFirst: 1, Reload: k.reload, NoCgroups: k.noCgroups}
 		for _, r := range k.runs {
 			left.Runs = append(left.Runs, keeper.Run{
-				ID: r.id, Run: r.run, Started: keeper.Started{PID: r.pid, StartTicks: uint64(r.pid), At: time.Now(), Mono: monotonic()}, Gone: r.gone,
+				ID: r.id, Run: r.run, Started: keeper.Started{PID: r.pid, StartTicks: uint64(r.pid), At: time.Now().Add(k.stepped), Mono: monotonic()}, Gone: r.gone,
 			})
 		}
 		for _, e := range k.events {
@@ -161,7 +163,7 @@ func (c *modelClient) Spawn(spec keeper.Spec) (keeper.Started, error) {
 		k.runs = append(k.runs, r)
 	}
 	c.step()
-	return keeper.Started{PID: r.pid, StartTicks: uint64(r.pid), At: time.Now(), Mono: monotonic()}, nil
+	return keeper.Started{PID: r.pid, StartTicks: uint64(r.pid), At: time.Now().Add(k.stepped), Mono: monotonic()}, nil
 }
 
 func (k *modelKeeper) find(id string, run uint64) *modelRun {
@@ -225,7 +227,7 @@ func (k *modelKeeper) happens(e keeper.Event) {
 func (k *modelKeeper) crash(id string, run uint64, code int) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.over(k.find(id, run), keeper.Exit{Code: code})
+	k.over(k.find(id, run), keeper.Exit{Code: code, At: time.Now(), Mono: monotonic() + k.later})
 }
 
 func (c *modelClient) Detach() error {
