@@ -163,6 +163,26 @@ func TestAdoption_HistoriesTotalsAndTheBeginningOfCountersGoOn(t *testing.T) {
 	k.end(e)
 }
 
+func TestConfigApplied_NamesTheFirstTwoHundredAndCountsTheRest(t *testing.T) {
+	for children, want := range map[int]string{200: "c199", 201: "c199 and 1 more", 450: "c199 and 250 more"} {
+		k := newModelKeeper(t)
+		cfg := configured(nil)
+		for i := range children {
+			cfg.Children = append(cfg.Children, sh(fmt.Sprintf("c%d", i), ""))
+		}
+		e, _ := k.engine(cfg, -1)
+		k.await("", journal.SupervisorStarted, 1)
+		k.leave(e)
+		e, _ = k.engine(cfg, -1)
+		applied := k.await("", journal.ConfigApplied, 1)
+		k.leave(e)
+		_, list, _ := strings.Cut(applied.Body, "kept: ")
+		assert.True(t, strings.HasPrefix(list, "c0, c1, ") && strings.HasSuffix(list, ", "+want), "%d children: %s", children, list)
+		assert.Equal(t, maxListed, strings.Count(list, ",")+1)
+		assert.EqualValues(t, children, attribute(applied, journal.KeyConfigKept))
+	}
+}
+
 func TestAdoption_ABackOffGoesOnWhereItWas(t *testing.T) {
 	k := newModelKeeper(t)
 	cfg := configured(nil, sh("a", "", func(c *ChildConfig) { c.Backoff.InitialInterval, c.Backoff.MaxInterval = time.Hour, time.Hour }))

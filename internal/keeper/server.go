@@ -220,14 +220,12 @@ func (s *server) handOver(p *peer, want attach, notice string) error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for i := range s.store.events {
-		s.store.events[i].Replayed = true
-	}
 	for chunk := range slices.Chunk(s.store.events, 256) {
 		if err := p.socket.Post(wire.Frame{Kind: kindEvents, Payload: encodeEvents(chunk)}); err != nil {
 			return err
 		}
 	}
+	s.store.replays() // for who comes next
 	p.live = true
 	warnings := s.warnings
 	s.warnings = nil
@@ -372,9 +370,14 @@ const initName = "warden"
 func (s *server) notify(events ...Event) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.store.file(events)
+	for i := range events {
+		// A holder that is still being told what there is gets it as news.
+		events[i].Replayed = s.holder == nil || isClosed(s.holder.broken)
+	}
+	filed := s.store.file(events)
 	if h := s.holder; h != nil && h.live {
 		_ = h.socket.Post(wire.Frame{Kind: kindEvents, Payload: encodeEvents(events)})
+		markReplayed(filed) // for who comes next, since it may have been heard
 	}
 	for i := range events {
 		s.noteLocked(&events[i])
