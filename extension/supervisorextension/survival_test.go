@@ -47,7 +47,7 @@ type modelKeeper struct {
 	noCgroups string
 	stepped   time.Duration // how far the wall clock was off when something was started
 	later     time.Duration // than now is a crash
-	log       zapcore.Core // of the collectors
+	log       zapcore.Core  // of the collectors
 }
 
 type modelRun struct {
