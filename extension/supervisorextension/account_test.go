@@ -81,7 +81,7 @@ func TestID_TheGreatestIsNone(t *testing.T) {
 }
 
 func TestEnvironment_AUserBringsItsOwn(t *testing.T) {
-	own := newInheritable([]string{"HOME=/collector", "USER=collector", "LOGNAME=collector", "LANG=C"})
+	own := newInheritable([]string{"NOVALUE", "=nameless", "HOME=/collector", "USER=collector", "LOGNAME=collector", "LANG=C"})
 	root, err := user.Lookup("root")
 	require.NoError(t, err)
 	p := newDefaultProcess().Process

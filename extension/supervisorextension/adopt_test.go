@@ -14,6 +14,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"go.uber.org/zap/zapcore"
+	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/otelwarden/warden/internal/journal"
 	"github.com/otelwarden/warden/internal/keeper"
@@ -86,6 +88,47 @@ func TestAdoption_AnExitThatCameWithoutACollectorIsToldOnceAndMarked(t *testing.
 	k.end(e)
 }
 
+func TestAdoption_AStepOfTheWallClockChangesNoDuration(t *testing.T) {
+	k := newModelKeeper(t)
+	k.stepped, k.later = 1000*time.Hour, 90*time.Second
+	cfg := configured(nil, sh("a", ""))
+	e, _ := k.engine(cfg, -1)
+	k.until("a1")
+	k.leave(e)
+	e, _ = k.engine(cfg, -1)
+	k.await("a", journal.ProcessAdopted, 1)
+	k.crash("a", 1, 1)
+	k.until("a2")
+	lasted := (&supervisor{roster: e.roster}).History("a")[0].Lasted
+	assert.GreaterOrEqual(t, lasted, k.later)
+	assert.Less(t, lasted, k.later+time.Minute)
+	k.end(e)
+}
+
+func TestAttach_SaysOnceWhyThereAreNoCgroups(t *testing.T) {
+	for _, why := range []string{"", "this process is in no cgroup of the unified hierarchy (v2)"} {
+		log, logged := observer.New(zapcore.InfoLevel)
+		k := newModelKeeper(t)
+		k.log, k.noCgroups = log, why
+		cfg := configured(nil, sh("a", ""))
+		e, _ := k.engine(cfg, -1)
+		k.until("a1")
+		k.leave(e)
+		k.reload = true
+		e, _ = k.engine(cfg, -1)
+		k.end(e)
+		var said []string
+		for _, entry := range logged.FilterMessageSnippet("no cgroup of their own").All() {
+			said = append(said, entry.ContextMap()["reason"].(string))
+		}
+		if why == "" {
+			assert.Empty(t, said)
+		} else {
+			assert.Equal(t, []string{why}, said, "a reload does not say it again")
+		}
+	}
+}
+
 func TestAdoption_HistoriesTotalsAndTheBeginningOfCountersGoOn(t *testing.T) {
 	k := newModelKeeper(t)
 	cfg := configured(func(c *Config) { c.Intensity.MaxRestarts = 1000 }, sh("a", "", func(c *ChildConfig) { c.Backoff.InitialInterval = 0 }))
@@ -118,6 +161,26 @@ func TestAdoption_HistoriesTotalsAndTheBeginningOfCountersGoOn(t *testing.T) {
 		assert.True(t, created[i].Info.Created.Equal(now[i].Info.Created), "%q", now[i].Info.ID)
 	}
 	k.end(e)
+}
+
+func TestConfigApplied_NamesTheFirstTwoHundredAndCountsTheRest(t *testing.T) {
+	for children, want := range map[int]string{200: "c199", 201: "c199 and 1 more", 450: "c199 and 250 more"} {
+		k := newModelKeeper(t)
+		cfg := configured(nil)
+		for i := range children {
+			cfg.Children = append(cfg.Children, sh(fmt.Sprintf("c%d", i), ""))
+		}
+		e, _ := k.engine(cfg, -1)
+		k.await("", journal.SupervisorStarted, 1)
+		k.leave(e)
+		e, _ = k.engine(cfg, -1)
+		applied := k.await("", journal.ConfigApplied, 1)
+		k.leave(e)
+		_, list, _ := strings.Cut(applied.Body, "kept: ")
+		assert.True(t, strings.HasPrefix(list, "c0, c1, ") && strings.HasSuffix(list, ", "+want), "%d children: %s", children, list)
+		assert.Equal(t, maxListed, strings.Count(list, ",")+1)
+		assert.EqualValues(t, children, attribute(applied, journal.KeyConfigKept))
+	}
 }
 
 func TestAdoption_ABackOffGoesOnWhereItWas(t *testing.T) {

@@ -128,6 +128,9 @@ func newEngine(ctx context.Context, logger *zap.Logger, root tree.Supervisor, ro
 		// Nothing is touched: another version may understand it.
 		return nil, errors.Join(err, e.memory.Detach())
 	}
+	if why := parent.left.NoCgroups; why != "" && !parent.left.Reload {
+		logger.Info("processes have no cgroup of their own here: what leaves its session and its group, loses its parent and clears its environment is reported when its process is stopped, and not ended with it", zap.String("reason", why))
+	}
 	if e.memory != nil {
 		j.OnMove(func(c journal.Cursor) {
 			e.keepNow(cursorPrefix+c.Name, strconv.AppendUint(nil, c.Seq, 10))

@@ -31,6 +31,8 @@ type badKernel struct {
 	during func(k *badKernel, spec keeper.Spec) error
 	// onStop is called by Stop and Kill.
 	onStop func(k *badKernel, id string, run uint64, kill bool)
+	// stepped is how far the wall clock is off when a process is started.
+	stepped time.Duration
 
 	mu    sync.Mutex
 	calls []string // guarded by mu
@@ -65,7 +67,7 @@ func (k *badKernel) Spawn(spec keeper.Spec) (keeper.Started, error) {
 			return keeper.Started{}, err
 		}
 	}
-	return keeper.Started{PID: 1_000_000_000 + pid, At: time.Now(), Mono: monotonic()}, nil
+	return keeper.Started{PID: 1_000_000_000 + pid, At: time.Now().Add(k.stepped), Mono: monotonic()}, nil
 }
 
 func (k *badKernel) Stop(id string, run uint64) {
@@ -221,17 +223,16 @@ func TestEngine_AnExitStatusThatWasTakenByOthersIsACrash(t *testing.T) {
 	assert.Contains(t, crash.Body, "with what status is not known")
 }
 
-func TestEngine_AFailingKernelIsToldOfAndTriedAgain(t *testing.T) {
-	failures := 0
+func TestEngine_AFailingKernelIsToldOfAndTriedAgainAfterTheBackOff(t *testing.T) {
+	var tries []time.Time // one after the other
 	kernel := &badKernel{onStop: stopsAtOnce, during: func(_ *badKernel, spec keeper.Spec) error {
-		if spec.Run > 1 && failures < 3 {
-			failures++
-			return syscall.EAGAIN
+		if tries = append(tries, time.Now()); spec.Run > 1 && len(tries) <= 4 {
+			return syscall.EAGAIN // the error of the keeper's client is that too
 		}
 		return nil
 	}}
 	st := newStageWith(t, kernel.make, nil, sh("a", "", func(p *ChildConfig) {
-		p.Backoff.InitialInterval, p.Backoff.Jitter = time.Millisecond, 0
+		p.Backoff.InitialInterval, p.Backoff.Multiplier, p.Backoff.Jitter = 2*time.Millisecond, 2, 0
 	}))
 	require.NoError(t, st.Ready())
 	kernel.dies("a", 1, keeper.Exit{Code: 1})
@@ -240,6 +241,28 @@ func TestEngine_AFailingKernelIsToldOfAndTriedAgain(t *testing.T) {
 	assert.EqualValues(t, 3, st.process("a").Totals.Exits[tree.ExitStartFailed])
 	assert.EqualValues(t, 3, st.process("a").Totals.Restarts[tree.RestartStartFailed])
 	assert.Contains(t, st.await("a", journal.ProcessStartFailed, 1).Body, "resource temporarily unavailable")
+	require.Len(t, tries, 5)
+	for n, want := range []time.Duration{0, 2 * time.Millisecond, 4 * time.Millisecond, 8 * time.Millisecond} {
+		assert.InDelta(t, want.Seconds(), attribute(st.await("a", journal.ProcessRestarting, n+1), journal.KeyRestartDelay), 1e-9)
+		assert.GreaterOrEqual(t, tries[n+1].Sub(tries[n]), want, "restart %d was before its time", n+1)
+	}
+}
+
+func TestEngine_AStepOfTheWallClockChangesNoDuration(t *testing.T) {
+	for _, step := range []time.Duration{-1000 * time.Hour, 1000 * time.Hour} {
+		kernel := &badKernel{onStop: stopsAtOnce, stepped: step}
+		st := newStageWith(t, kernel.make, nil, sh("a", "", func(p *ChildConfig) { p.Backoff.InitialInterval = time.Millisecond }))
+		require.NoError(t, st.Ready())
+		begun := monotonic()
+		const ran = 90 * time.Second
+		kernel.dies("a", 1, keeper.Exit{Code: 1, At: time.Now(), Mono: begun + ran})
+		assert.Contains(t, st.await("a", journal.ProcessCrashed, 1).Body, "after 1m3")
+		st.await("a", journal.ProcessReady, 2)
+		lasted := st.History("a")[0].Lasted
+		assert.GreaterOrEqual(t, lasted, ran)
+		assert.Less(t, lasted, ran+time.Minute)
+		assert.Equal(t, lasted, st.process("a").Totals.Lifetime.Sum)
+	}
 }
 
 func TestEngine_WithoutASpawnerTheStartFails(t *testing.T) {

@@ -29,7 +29,7 @@ type inheritable struct {
 func newInheritable(own []string) (i inheritable) {
 	last := map[string]string{}
 	for _, entry := range own {
-		if key, _, _ := strings.Cut(entry, "="); key != "" {
+		if key, _, ok := strings.Cut(entry, "="); ok && key != "" { // execve(2) takes anything
 			last[key] = entry
 		}
 	}

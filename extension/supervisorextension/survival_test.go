@@ -20,6 +20,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
 
 	"github.com/otelwarden/warden/internal/journal"
 	"github.com/otelwarden/warden/internal/keeper"
@@ -42,6 +43,11 @@ type modelKeeper struct {
 	stops   []string          // guarded by mu; what SetStop was called with
 
 	lingering bool // Gone comes later than Died
+	reload    bool // the next collector is the last one's process
+	noCgroups string
+	stepped   time.Duration // how far the wall clock was off when something was started
+	later     time.Duration // than now is a crash
+	log       zapcore.Core  // of the collectors
 }
 
 type modelRun struct {
@@ -62,7 +68,7 @@ type modelClient struct {
 }
 
 func newModelKeeper(t *testing.T) *modelKeeper {
-	return &modelKeeper{t: t, values: map[string][]byte{}, spawned: map[string]int{}}
+	return &modelKeeper{t: t, log: zapcore.NewNopCore(), values: map[string][]byte{}, spawned: map[string]int{}}
 }
 
 // attach is the parent of a collector that is killed after so many steps.
@@ -75,10 +81,10 @@ func (k *modelKeeper) attach(c *modelClient, steps int) newParent {
 		}
 		*c = modelClient{keeper: k, listen: l, steps: steps, died: make(chan struct{}), ended: make(chan struct{})}
 		k.holder = c
-		left := keeper.State{Fresh: len(k.values) == 0, Values: maps.Clone(k.values), Journal: slices.Clone(k.journal), JournalFirst: 1}
+		left := keeper.State{Fresh: len(k.values) == 0, Values: maps.Clone(k.values), Journal: slices.Clone(k.journal), JournalFirst: 1, Reload: k.reload, NoCgroups: k.noCgroups}
 		for _, r := range k.runs {
 			left.Runs = append(left.Runs, keeper.Run{
-				ID: r.id, Run: r.run, Started: keeper.Started{PID: r.pid, StartTicks: uint64(r.pid), At: time.Now(), Mono: monotonic()}, Gone: r.gone,
+				ID: r.id, Run: r.run, Started: keeper.Started{PID: r.pid, StartTicks: uint64(r.pid), At: time.Now().Add(k.stepped), Mono: monotonic()}, Gone: r.gone,
 			})
 		}
 		for _, e := range k.events {
@@ -157,7 +163,7 @@ func (c *modelClient) Spawn(spec keeper.Spec) (keeper.Started, error) {
 		k.runs = append(k.runs, r)
 	}
 	c.step()
-	return keeper.Started{PID: r.pid, StartTicks: uint64(r.pid), At: time.Now(), Mono: monotonic()}, nil
+	return keeper.Started{PID: r.pid, StartTicks: uint64(r.pid), At: time.Now().Add(k.stepped), Mono: monotonic()}, nil
 }
 
 func (k *modelKeeper) find(id string, run uint64) *modelRun {
@@ -221,7 +227,7 @@ func (k *modelKeeper) happens(e keeper.Event) {
 func (k *modelKeeper) crash(id string, run uint64, code int) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.over(k.find(id, run), keeper.Exit{Code: code})
+	k.over(k.find(id, run), keeper.Exit{Code: code, At: time.Now(), Mono: monotonic() + k.later})
 }
 
 func (c *modelClient) Detach() error {
@@ -257,7 +263,7 @@ func (c *modelClient) loses(err error) {
 // engine is a collector's, which is killed after so many steps.
 func (k *modelKeeper) engine(cfg *Config, steps int) (*engine, *modelClient) {
 	client := &modelClient{}
-	e, err := newEngine(k.t.Context(), zap.NewNop(), treeSpec(&cfg.SupervisorConfig), newRoster(cfg, k.t.TempDir(), time.Now()),
+	e, err := newEngine(k.t.Context(), zap.New(k.log), treeSpec(&cfg.SupervisorConfig), newRoster(cfg, k.t.TempDir(), time.Now()),
 		journal.New(journalCapacity), newCapture(zap.NewNop()), &notifyDirectory{}, nil, k.attach(client, steps))
 	require.NoError(k.t, err)
 	e.begin()

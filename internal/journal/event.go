@@ -139,7 +139,7 @@ const (
 	KeyExitReason    = "supervisor.exit.reason"
 	KeyCoreDumped    = "supervisor.exit.core_dumped"
 	KeyExitAskedBy   = "supervisor.exit.asked_by"    // stop, kill or keeper: who had asked for the end
-	KeyReplayed      = "supervisor.exit.replayed"    // it came while there was no collector, and was kept
+	KeyReplayed      = "supervisor.exit.replayed"    // it came while there was no collector, or one before may have told of it
 	KeyDiskRead      = "process.disk.io.read"        // bytes from storage
 	KeyDiskWrite     = "process.disk.io.write"       // bytes to storage
 	KeyMajorFaults   = "process.paging.faults.major" // of the run and the children that it waited for

@@ -31,8 +31,8 @@ func Attach(ctx context.Context, o Options, notify func(Event)) (*Client, State,
 	if o.Lost == nil {
 		o.Lost = func(error) {}
 	}
-	if o.versions == (hello{}) {
-		o.versions = hello{minVersion, maxVersion}
+	if o.versions == nil {
+		o.versions = &hello{minVersion, maxVersion}
 	}
 	var err error
 	if o.Directory, err = canonical(o.Directory); err != nil {
@@ -161,8 +161,13 @@ func (c *Client) takeLease(ctx context.Context, fd int) (state State, err error)
 	if err != nil {
 		return state, err
 	}
-	if _, err := decodeWelcome(payload); err != nil {
+	w, err := decodeWelcome(payload)
+	if err != nil {
 		return state, err
+	}
+	if !c.o.versions.speaks(w.version) {
+		return state, errorf("%w: the keeper of %q (PID %d) chose version %d of the protocol, this program speaks %d to %d: nothing was changed",
+			ErrVersion, c.o.Directory, w.pid, w.version, c.o.versions.min, c.o.versions.max)
 	}
 	want := attach{c.o.OrphanGrace, c.o.JournalLimit}
 	if err := socket.Send(wire.Frame{Kind: kindAttach, Payload: want.encode()}, sendPatience); err != nil {
@@ -172,14 +177,14 @@ func (c *Client) takeLease(ctx context.Context, fd int) (state State, err error)
 	if err != nil {
 		return state, err
 	}
-	g, err := decodeGranted(payload)
+	g, err := decodeGranted(payload, w.version)
 	if err != nil {
 		return state, err
 	}
 	if g.notice != "" {
 		c.o.Warn(g.notice)
 	}
-	state = State{Fresh: g.fresh, Reload: g.reload, Unattended: g.unattended, OpenFiles: g.openFiles, KeeperPID: c.keeper.pid, Values: map[string][]byte{}, JournalFirst: g.journalFirst}
+	state = State{Fresh: g.fresh, Reload: g.reload, Unattended: g.unattended, OpenFiles: g.openFiles, KeeperPID: c.keeper.pid, Values: map[string][]byte{}, JournalFirst: g.journalFirst, NoCgroups: g.noCgroups}
 	err = c.hearState(&state)
 	return state, err
 }

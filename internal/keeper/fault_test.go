@@ -19,61 +19,187 @@ import (
 	"github.com/otelwarden/warden/internal/keeper/wire"
 )
 
-func TestKeeper_AnswersWhenTheKernelRefuses(t *testing.T) {
-	for _, errno := range []syscall.Errno{syscall.EAGAIN, syscall.ENOMEM} {
-		t.Run(errno.Error(), func(t *testing.T) { keeperAnswersWhenTheKernelRefuses(t, errno) })
+// trouble is what the kernel does to a keeper for as long as it is armed.
+type trouble struct {
+	armed atomic.Bool
+	// fork and pipe are what a clone and a pipe fail with; 0: nothing.
+	fork, pipe syscall.Errno
+	pipes      atomic.Int32 // that come before those that fail
+	// smallest: a send takes one byte.
+	smallest bool
+	// truncated: descriptors that are received are lost.
+	truncated bool
+}
+
+func (f *trouble) injectInto(s *system, c *wire.Calls) {
+	fork, pipe, send, receive := s.forkExec, s.pipe2, c.Send, c.Receive
+	s.forkExec = func(path string, argv []string, attr *syscall.ProcAttr) (int, error) {
+		if f.armed.Load() && f.fork != 0 {
+			return 0, f.fork
+		}
+		return fork(path, argv, attr)
+	}
+	s.pipe2 = func(ends []int, flags int) error {
+		if f.armed.Load() && f.pipe != 0 && f.pipes.Add(-1) < 0 {
+			return f.pipe
+		}
+		return pipe(ends, flags)
+	}
+	c.Send = func(fd int, data, control []byte) (int, error) {
+		if f.armed.Load() && f.smallest {
+			data = data[:1]
+		}
+		return send(fd, data, control)
+	}
+	c.Receive = func(fd int, data, control []byte) (n, controlN, flags int, err error) {
+		n, controlN, flags, err = receive(fd, data, control)
+		if err == nil && controlN > 0 && f.armed.Load() && f.truncated {
+			messages, _ := syscall.ParseSocketControlMessage(control[:controlN])
+			fds, _ := syscall.ParseUnixRights(&messages[0])
+			closeFDs(fds)
+			controlN, flags = 0, flags|syscall.MSG_CTRUNC
+		}
+		return n, controlN, flags, err
 	}
 }
 
-func keeperAnswersWhenTheKernelRefuses(t *testing.T, refusal syscall.Errno) {
-	var forkFails, pipeFails atomic.Int32 // errors to come
-	refuse := func(counter *atomic.Int32, errno syscall.Errno) error {
-		if counter.Load() == 0 {
-			return nil
-		}
-		counter.Add(-1)
-		return errno
-	}
-	h := newHost(t, func(s *system, _ *wire.Calls) {
-		fork, pipe := s.forkExec, s.pipe2
-		s.forkExec = func(path string, argv []string, attr *syscall.ProcAttr) (int, error) {
-			if err := refuse(&forkFails, refusal); err != nil {
-				return 0, err
+// Whatever the kernel refuses, a spawn is answered, every other command is carried out,
+// nothing leaks, and the run is not used up.
+func TestKeeper_AnswersWhenTheKernelRefuses(t *testing.T) {
+	for _, tt := range []struct {
+		name  string
+		fault *trouble
+		pipes int32         // that come before the one that fails
+		want  syscall.Errno // of a spawn; 0: it succeeds
+		text  string
+	}{
+		{"no process (EAGAIN)", &trouble{fork: syscall.EAGAIN}, 0, syscall.EAGAIN, `execute "/bin/sleep": resource temporarily unavailable`},
+		{"no memory (ENOMEM)", &trouble{fork: syscall.ENOMEM}, 0, syscall.ENOMEM, `execute "/bin/sleep": cannot allocate memory`},
+		{"no descriptor for the process (EMFILE)", &trouble{fork: syscall.EMFILE}, 0, syscall.EMFILE, `execute "/bin/sleep": too many open files`},
+		{"no first pipe (EMFILE)", &trouble{pipe: syscall.EMFILE}, 0, syscall.EMFILE, "too many open files"},
+		{"no second pipe (EMFILE)", &trouble{pipe: syscall.EMFILE}, 1, syscall.EMFILE, "too many open files"},
+		{"no third pipe (ENFILE)", &trouble{pipe: syscall.ENFILE}, 2, syscall.ENFILE, "too many open files in system"},
+		{"short writes", &trouble{smallest: true}, 0, 0, ""},
+		{"no descriptor for what is received (MSG_CTRUNC)", &trouble{truncated: true}, 0, syscall.EMFILE, "the keeper could not receive the descriptors of the run: too many open files"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			h := newHost(t, tt.fault.injectInto)
+			b := emptyBench(t)
+			c, _ := attachTo(t, h.directory, b.note)
+			b.Spawner = c
+			held, _ := socketPair(t)
+			before := openFiles(t, os.Getpid()) // keeper and client are one process here
+			stopped, s := b.shell("trap 'echo heard' HUP; trap 'echo asked; exit 4' USR1; echo up; while :; do sleep 0.01; done",
+				captured, func(s *Spec) { s.Stderr = StreamNull })
+			killed, _ := b.shell("exec sleep 1000")
+			assert.Equal(t, "up", firstLine(t, s.Stdout))
+
+			tt.fault.armed.Store(true)
+			spec := Spec{ID: "sh", Run: 100, Argv: []string{"/bin/sleep", "1000"}, Stdout: StreamPipe, Stderr: StreamPipe, NotifyFD: 3, Hold: []*os.File{held}}
+			end := func(started Started) {
+				started.Close()
+				b.Kill("sh", spec.Run)
+				b.await(Gone, spec.Run)
+				spec.Run++
 			}
-			return fork(path, argv, attr)
-		}
-		s.pipe2 = func(ends []int, flags int) error {
-			if err := refuse(&pipeFails, syscall.EMFILE); err != nil {
-				return err
+			for range 3 {
+				tt.fault.pipes.Store(tt.pipes)
+				started, err := b.Spawn(spec)
+				if tt.want != 0 {
+					assert.ErrorIs(t, err, tt.want)
+					assert.ErrorContains(t, err, tt.text)
+				} else if assert.NoError(t, err) {
+					end(started)
+				}
 			}
-			return pipe(ends, flags)
-		}
-	})
-	b := emptyBench(t)
-	b.Spawner, _ = attachTo(t, h.directory, b.note)
-	held, _ := socketPair(t)
-	spec := Spec{ID: "sh", Run: 1, Argv: []string{"/bin/sleep", "1000"}, Stdout: StreamPipe, Stderr: StreamPipe, NotifyFD: 3, Hold: []*os.File{held}}
-	before := b.descriptors()
-	forkFails.Store(3)
-	for range 3 {
-		_, err := b.Spawn(spec)
-		assert.EqualError(t, err, `execute "/bin/sleep": `+refusal.Error())
-		assert.ErrorIs(t, err, refusal)
-		// Whatever else is asked for meanwhile is done.
-		b.Stop("sh", 1)
-		require.NoError(t, b.Spawner.(*Client).Commit(Commit{Values: []Value{{"k", []byte("v")}}}))
+			b.Signal("sh", stopped, syscall.SIGHUP)
+			assert.Equal(t, "heard", firstLine(t, s.Stdout))
+			b.SetStop("sh", stopped, Stop{Signal: syscall.SIGUSR1, Grace: 20 * time.Second})
+			b.Stop("sh", stopped)
+			assert.Equal(t, "asked", firstLine(t, s.Stdout))
+			s.Close()
+			died := b.await(Died, stopped)
+			assert.Equal(t, 4, died.Exit.Code)
+			assert.Equal(t, StoppedByStop, died.Exit.By)
+			b.Kill("sh", killed)
+			assert.Equal(t, StoppedByKill, b.await(Died, killed).Exit.By)
+			require.NoError(t, c.Commit(Commit{Values: []Value{{"k", []byte("v")}}}))
+			h.eventually(t, func() bool { return string(h.store.values["k"]) == "v" })
+
+			tt.fault.armed.Store(false)
+			started, err := b.Spawn(spec)
+			require.NoError(t, err, "the run is not used up")
+			end(started)
+			b.await(Gone, stopped)
+			b.await(Gone, killed)
+			b.acknowledgeAll()
+			assert.Eventually(t, func() bool { return openFiles(t, os.Getpid()) == before }, 20*time.Second, time.Millisecond, "something leaks")
+		})
 	}
-	for range 3 { // of three pipes
-		pipeFails.Store(1)
-		_, err := b.Spawn(spec)
-		assert.ErrorIs(t, err, syscall.EMFILE)
+}
+
+// acknowledgeAll has the keeper forget what has come to its end.
+func (b *bench) acknowledgeAll() {
+	b.mu.Lock()
+	var seqs []uint64
+	for _, e := range b.events {
+		seqs = append(seqs, e.Seq)
 	}
-	assert.Eventually(t, func() bool { return b.descriptors() == before }, 20*time.Second, time.Millisecond, "what was held is let go of after the answer")
-	s, err := b.Spawn(spec)
-	require.NoError(t, err, "the run is not used up")
-	s.Close()
-	b.Kill("sh", 1)
-	b.await(Gone, 1)
+	b.mu.Unlock()
+	require.NoError(b.t, b.Spawner.(*Client).Commit(Commit{Acknowledge: seqs}))
+}
+
+// A connection that the keeper can not write to is over, for both sides at once: its
+// runs live on, for the same process to have them again.
+func TestKeeper_LosesNothingWithAConnectionThatBreaks(t *testing.T) {
+	for _, errno := range []syscall.Errno{syscall.EPIPE, syscall.ECONNRESET, syscall.ENOBUFS} {
+		t.Run(errno.Error(), func(t *testing.T) {
+			var breaks atomic.Bool
+			h := newHost(t, func(_ *system, c *wire.Calls) {
+				send := c.Send
+				c.Send = func(fd int, data, control []byte) (int, error) {
+					if breaks.Swap(false) {
+						return 0, errno
+					}
+					return send(fd, data, control)
+				}
+			})
+			before := openFiles(t, os.Getpid())
+			lost := make(chan error, 1)
+			hears := func(o *Options) { o.Lost = func(err error) { lost <- err } }
+			c, _ := attachTo(t, h.directory, ignoreEvents, hears)
+			spec := Spec{ID: "sh", Run: 1, Argv: []string{"/bin/sh", "-c", "echo said; exec sleep 1000"}, Env: []string{"PATH=/usr/bin:/bin"}, Stdout: StreamPipe}
+			breaks.Store(true)
+			_, err := c.Spawn(spec) // carried out, and the answer is what breaks it
+			assert.ErrorIs(t, err, ErrLost)
+			assert.ErrorIs(t, <-lost, ErrLost)
+			assert.ErrorIs(t, c.Commit(Commit{}), ErrLost)
+
+			second, state := attachTo(t, h.directory, ignoreEvents, hears)
+			require.Len(t, state.Runs, 1)
+			assert.False(t, state.Runs[0].Gone)
+			state.Runs[0].Started.Close()
+			again, err := second.Spawn(spec)
+			require.NoError(t, err)
+			assert.Equal(t, state.Runs[0].Started.PID, again.PID, "it is the one that was asked for")
+			assert.Equal(t, "said", firstLine(t, again.Stdout))
+			again.Close()
+			breaks.Store(true)
+			second.Kill("sh", 1) // what is told of it is what breaks it
+			assert.ErrorIs(t, <-lost, ErrLost)
+
+			b := emptyBench(t)
+			b.Spawner, state = attachTo(t, h.directory, b.note, hears)
+			require.Len(t, state.Runs, 1)
+			state.Runs[0].Started.Close()
+			assert.Equal(t, StoppedByKill, b.await(Died, 1).Exit.By)
+			b.await(Gone, 1)
+			b.acknowledgeAll()
+			require.NoError(t, b.Spawner.(*Client).Detach())
+			assert.Eventually(t, func() bool { return openFiles(t, os.Getpid()) == before }, 20*time.Second, time.Millisecond, "something leaks")
+			assert.Empty(t, lost)
+		})
+	}
 }
 
 func TestKeeper_TakesMessagesInTheSmallestPieces(t *testing.T) {
@@ -119,6 +245,7 @@ func TestSpawn_FailsCleanlyWhenTheClientCanNotReceiveItsDescriptors(t *testing.T
 	calls := truncating(1)
 	b := emptyBench(t)
 	b.Spawner, _ = attachTo(t, h.directory, b.note, func(o *Options) { o.wire = &calls })
+	before := openFiles(t, os.Getpid())
 	_, err := b.Spawn(Spec{ID: "sh", Run: 1, Argv: []string{"/bin/sleep", "1000"}, Stdout: StreamPipe})
 	assert.ErrorIs(t, err, syscall.EMFILE)
 	assert.Equal(t, StoppedByKill, b.await(Died, 1).Exit.By, "nobody could read its output")
@@ -127,6 +254,9 @@ func TestSpawn_FailsCleanlyWhenTheClientCanNotReceiveItsDescriptors(t *testing.T
 	require.NoError(t, err, "the connection lives")
 	assert.Equal(t, "said", firstLine(t, s.Stdout))
 	s.Close()
+	b.await(Gone, 2)
+	b.acknowledgeAll()
+	assert.Eventually(t, func() bool { return openFiles(t, os.Getpid()) == before }, 20*time.Second, time.Millisecond, "something leaks")
 }
 
 func TestSpawn_FailsCleanlyWhenTheKeeperCanNotReceiveItsDescriptors(t *testing.T) {

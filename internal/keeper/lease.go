@@ -163,6 +163,7 @@ func (s *server) abandonedBy(p *peer) {
 	}
 	p.live = false
 	close(p.broken)
+	s.store.replays() // what came while it attached too
 	s.orphanLocked(s.grace)
 	s.mu.Unlock()
 	// If it lives, it shall know.

@@ -39,9 +39,9 @@ type Options struct {
 	// Close. May be nil.
 	Lost func(error)
 
-	// What tests change: nil, or zero, is the real thing.
+	// What tests change: nil is the real thing.
 	wire     *wire.Calls
-	versions hello
+	versions *hello
 }
 
 func (o Options) calls() wire.Calls {
@@ -60,6 +60,9 @@ type State struct {
 	KeeperPID int
 	// OpenFiles is how many descriptors the keeper may have open.
 	OpenFiles uint64
+	// NoCgroups is why runs have no cgroups of their own; "" if they have, or if the keeper
+	// is of a program that does not tell yet.
+	NoCgroups string
 	// Unattended is how long there was no holder that read what the processes say.
 	Unattended time.Duration
 	Values     map[string][]byte

@@ -99,6 +99,9 @@ func newParent(system system, notify func(...Event)) (*parent, error) {
 // register makes a run known by its name before anything is opened for it, so that
 // close either waits for it or forbids it, and a stop finds it. Its start must follow.
 func (p *parent) register(spec Spec) (*run, error) {
+	if err := spec.checkTexts(); err != nil {
+		return nil, err
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.closed {

@@ -23,6 +23,8 @@ type peer struct {
 	identity
 	socket *wire.Socket
 	pidfd  *os.File
+	// version of the protocol that is spoken with it; set by its greeting.
+	version uint64
 
 	// dead is closed when its process is.
 	dead chan struct{}

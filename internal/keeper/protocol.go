@@ -29,6 +29,10 @@ import (
 //
 // and the keeper sends events, warnings and pings. hello and refused never
 // change, so that any two versions understand at least each other's refusal.
+//
+// What a version adds, the versions before it do not send:
+//
+//	2   granted says why runs have no cgroups of their own
 const (
 	kindHello uint8 = iota + 1
 	kindAttach
@@ -65,7 +69,10 @@ const (
 // long as one after it.
 const (
 	minVersion = 1
-	maxVersion = 1
+	maxVersion = 2
+
+	// versionCgroups is the first that tells of cgroups.
+	versionCgroups = 2
 )
 
 // hello is the first message of a client.
@@ -87,6 +94,9 @@ func decodeHello(payload []byte) (hello, error) {
 	}
 	return m, d.Err()
 }
+
+// speaks reports whether a version is among them.
+func (m hello) speaks(version uint64) bool { return m.min <= version && version <= m.max }
 
 // negotiate returns the highest version that both speak.
 func negotiate(a, b hello) (version uint64, ok bool) {
@@ -168,9 +178,10 @@ type granted struct {
 	openFiles     uint64
 	notice        string // "" for none
 	journalFirst  uint64
+	noCgroups     string // why there are none; from versionCgroups on
 }
 
-func (m granted) encode() []byte {
+func (m granted) encode(version uint64) []byte {
 	var e wire.Encoder
 	e.Bool(m.fresh)
 	e.Bool(m.reload)
@@ -178,12 +189,18 @@ func (m granted) encode() []byte {
 	e.Uint(m.openFiles)
 	e.String(m.notice)
 	e.Uint(m.journalFirst)
+	if version >= versionCgroups {
+		e.String(m.noCgroups)
+	}
 	return e.Buf
 }
 
-func decodeGranted(payload []byte) (granted, error) {
+func decodeGranted(payload []byte, version uint64) (granted, error) {
 	d := wire.NewDecoder(payload)
 	m := granted{fresh: d.Bool(), reload: d.Bool(), unattended: d.Duration(), openFiles: d.Uint(), notice: d.String(), journalFirst: d.Uint()}
+	if version >= versionCgroups {
+		m.noCgroups = d.String()
+	}
 	return m, d.Err()
 }
 

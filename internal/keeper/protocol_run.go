@@ -103,6 +103,26 @@ func (s Spec) check() error {
 	return s.Rights.check()
 }
 
+// checkTexts finds what could not be given to a program as it is, which is the failure of
+// that start and no misuse of the protocol. The environment's names are not compared: each
+// comes once is the business of who makes the list, and a look for it would cost every start.
+func (s Spec) checkTexts() error {
+	for _, argument := range append([]string{s.Dir}, s.Argv...) {
+		if hasNUL(argument) {
+			return errorf("run %d of %q: %w: the command or the directory holds a NUL byte: %q", s.Run, s.ID, syscall.EINVAL, argument)
+		}
+	}
+	for _, entry := range s.Env {
+		switch name, ok := variableName(entry); {
+		case !ok || name == "":
+			return errorf("run %d of %q: %w: an entry of the environment is no NAME=value: %q", s.Run, s.ID, syscall.EINVAL, entry)
+		case hasNUL(entry):
+			return errorf("run %d of %q: %w: the variable %q holds a NUL byte", s.Run, s.ID, syscall.EINVAL, name)
+		}
+	}
+	return nil
+}
+
 // adopted is a run that the keeper has: the answer to a spawn, and one of the runs that
 // a client finds. Its descriptors are the pipes' read ends that pipes names, in that
 // order, and then what is held.

@@ -142,6 +142,7 @@ func (s *server) greet(p *peer) (attach, error) {
 			"the keeper of %q (PID %d) speaks the protocol's versions %d to %d, this program %d to %d: nothing was changed; use a program that is closer to the one that started the keeper, or end the keeper with its processes by SIGTERM while nobody is attached",
 			s.name, os.Getpid(), s.versions.min, s.versions.max, theirs.min, theirs.max)}
 	}
+	p.version = version
 	if err := p.socket.Post(wire.Frame{Kind: kindWelcome, Payload: welcome{version, os.Getpid()}.encode()}); err != nil {
 		return attach{}, err
 	}
@@ -192,13 +193,16 @@ func (s *server) handOver(p *peer, want attach, notice string) error {
 	runs := s.runsLocked()
 	s.mu.Unlock()
 	g.openFiles, _ = openFilesLimit() // 0 is not known
+	if s.parent.cgroups == nil {
+		g.noCgroups = s.parent.noCgroups.Error()
+	}
 	defer func() {
 		for _, k := range runs {
 			s.release(k)
 		}
 	}()
 
-	if err := send(kindGranted, g.encode()); err != nil {
+	if err := send(kindGranted, g.encode(p.version)); err != nil {
 		return err
 	}
 	for kind, payload := range s.store.dump() {
@@ -216,14 +220,12 @@ func (s *server) handOver(p *peer, want attach, notice string) error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for i := range s.store.events {
-		s.store.events[i].Replayed = true
-	}
 	for chunk := range slices.Chunk(s.store.events, 256) {
 		if err := p.socket.Post(wire.Frame{Kind: kindEvents, Payload: encodeEvents(chunk)}); err != nil {
 			return err
 		}
 	}
+	s.store.replays() // for who comes next
 	p.live = true
 	warnings := s.warnings
 	s.warnings = nil
@@ -368,9 +370,14 @@ const initName = "warden"
 func (s *server) notify(events ...Event) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.store.file(events)
+	for i := range events {
+		// A holder that is still being told what there is gets it as news.
+		events[i].Replayed = s.holder == nil || isClosed(s.holder.broken)
+	}
+	filed := s.store.file(events)
 	if h := s.holder; h != nil && h.live {
 		_ = h.socket.Post(wire.Frame{Kind: kindEvents, Payload: encodeEvents(events)})
+		markReplayed(filed) // for who comes next, since it may have been heard
 	}
 	for i := range events {
 		s.noteLocked(&events[i])

@@ -361,35 +361,66 @@ func TestTerminate_IsIgnoredWhileAClientIsAttached(t *testing.T) {
 	assert.NoError(t, err)
 }
 
-func TestVersions_WithoutOneInCommonNothingIsChanged(t *testing.T) {
+func TestReplayed_IsWhatCameWithoutAClientOrMayHaveBeenToldBefore(t *testing.T) {
 	h := newHost(t)
-	c, _ := attachTo(t, h.directory, ignoreEvents)
-	started, err := c.Spawn(Spec{ID: "a", Run: 1, Argv: []string{"/bin/sleep", "1000"}})
-	require.NoError(t, err)
-	_, _, err = Attach(context.Background(), options(t, h.directory, func(o *Options) { o.versions = hello{2, 3} }), ignoreEvents)
-	assert.ErrorIs(t, err, ErrVersion)
-	assert.ErrorContains(t, err, "speaks the protocol's versions 1 to 1, this program 2 to 3")
-	assert.True(t, isLiving(started.PID))
-	_, err = c.Spawn(Spec{ID: "a", Run: 2, Argv: []string{"/bin/true"}})
-	assert.NoError(t, err)
-}
-
-func TestNegotiate_TakesTheHighestThatBothSpeak(t *testing.T) {
-	tests := []struct {
-		a, b hello
-		want uint64 // 0: none
-	}{
-		{hello{1, 1}, hello{1, 1}, 1},
-		{hello{1, 2}, hello{1, 3}, 2},
-		{hello{2, 3}, hello{1, 2}, 2},
-		{hello{1, 1}, hello{2, 2}, 0},
-		{hello{3, 4}, hello{1, 2}, 0},
-	}
-	for _, tt := range tests {
-		got, ok := negotiate(tt.a, tt.b)
-		assert.Equal(t, tt.want != 0, ok, "%v %v", tt.a, tt.b)
-		if ok {
-			assert.Equal(t, tt.want, got, "%v %v", tt.a, tt.b)
+	happens := func(run uint64) { h.notify(Event{Kind: Died, ID: "a", Run: run}) }
+	replayed := func(b *bench, runs ...uint64) (flags []bool) {
+		for _, run := range runs {
+			flags = append(flags, b.await(Died, run).Replayed)
 		}
+		return flags
 	}
+	happens(1) // nobody is there
+	// The client has the lease, and the keeper waits for a start before it says what there is.
+	h.mu.Lock()
+	h.starting = 1
+	h.mu.Unlock()
+	first := emptyBench(t)
+	attached := make(chan *Client)
+	go func() {
+		c, _ := attachTo(t, h.directory, first.note)
+		attached <- c
+	}()
+	h.eventually(t, func() bool { return h.settled != nil })
+	happens(2)
+	h.mu.Lock()
+	h.starting = 0
+	close(h.settled)
+	h.settled = nil
+	h.mu.Unlock()
+	c := <-attached
+	happens(3)
+	assert.Equal(t, []bool{true, false, false}, replayed(first, 1, 2, 3))
+	require.NoError(t, c.Detach())
+	happens(4)
+
+	second := emptyBench(t)
+	c, _ = attachTo(t, h.directory, second.note)
+	happens(5)
+	assert.Equal(t, []bool{true, true, true, true, false}, replayed(second, 1, 2, 3, 4, 5))
+	require.NoError(t, c.Commit(Commit{Acknowledge: []uint64{1, 2, 3, 4}}))
+	require.NoError(t, c.Detach())
+
+	// One that came with a client that went away before it was told is for the next no news.
+	h.mu.Lock()
+	h.starting = 1
+	h.mu.Unlock()
+	ctx, cancel := context.WithCancel(context.Background())
+	gone := make(chan error)
+	go func() {
+		_, _, err := Attach(ctx, options(t, h.directory), ignoreEvents)
+		gone <- err
+	}()
+	h.eventually(t, func() bool { return h.settled != nil })
+	happens(6)
+	cancel()
+	assert.ErrorIs(t, <-gone, context.Canceled)
+	h.mu.Lock()
+	h.starting = 0
+	close(h.settled)
+	h.settled = nil
+	h.mu.Unlock()
+	third := emptyBench(t)
+	attachTo(t, h.directory, third.note)
+	assert.Equal(t, []bool{true, true}, replayed(third, 5, 6))
 }

@@ -148,8 +148,8 @@ type Event struct {
 	// Seq numbers the events of a keeper, from 1; Commit acknowledges by it. 0: the
 	// event is of InProcess, there is nothing to acknowledge.
 	Seq uint64
-	// Replayed: the event happened before this client held the keeper's lease. Whether an
-	// earlier holder has seen it is not known.
+	// Replayed: the event came while nobody held the keeper's lease, or an earlier holder may
+	// have been told of it. One that comes while this client attaches is neither.
 	Replayed bool
 }
 

@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -366,5 +367,137 @@ func TestSpawner_LooksARelativeProgramUpInTheWorkingDirectory(t *testing.T) {
 			require.NoError(t, err)
 			assert.Equal(t, 7, b.await(Died, uint64(i)).Exit.Code)
 		}
+	})
+}
+
+func TestSpawner_RefusesTextsThatNoProgramCanBeGiven(t *testing.T) {
+	eachSpawner(t, func(t *testing.T, spawner makeSpawner) {
+		b := newBench(t, spawner)
+		good := Spec{ID: "sh", Run: 1, Argv: []string{"/bin/true"}, Env: []string{"PATH=/bin", "EMPTY=", "TWICE=="}}
+		for want, spoil := range map[string]func(*Spec){
+			`an entry of the environment is no NAME=value: "NAME"`:            func(s *Spec) { s.Env = append(s.Env, "NAME") },
+			`an entry of the environment is no NAME=value: ""`:                func(s *Spec) { s.Env = append(s.Env, "") },
+			`an entry of the environment is no NAME=value: "=value"`:          func(s *Spec) { s.Env = append(s.Env, "=value") },
+			`the variable "A" holds a NUL byte`:                               func(s *Spec) { s.Env = append(s.Env, "A=b\x00C=d") },
+			`the variable "A\x00" holds a NUL byte`:                           func(s *Spec) { s.Env = append(s.Env, "A\x00=b") },
+			`the command or the directory holds a NUL byte: "an\x00argument"`: func(s *Spec) { s.Argv = append(s.Argv, "an\x00argument") },
+			`the command or the directory holds a NUL byte: "/tmp\x00"`:       func(s *Spec) { s.Dir = "/tmp\x00" },
+		} {
+			bad := good
+			bad.Env, bad.Argv = slices.Clip(bad.Env), slices.Clip(bad.Argv)
+			spoil(&bad)
+			before := b.descriptors()
+			_, err := b.Spawn(bad)
+			assert.EqualError(t, err, `run 1 of "sh": invalid argument: `+want)
+			assert.ErrorIs(t, err, syscall.EINVAL)
+			assert.Equal(t, before, b.descriptors())
+		}
+		_, err := b.Spawn(good)
+		require.NoError(t, err, "the run is not used up, and the connection lives")
+		assert.Zero(t, b.await(Died, 1).Exit.Code)
+		b.await(Gone, 1)
+	})
+}
+
+func TestSpawner_GivesAProcessALifeThatNoThreadEnds(t *testing.T) {
+	eachSpawner(t, func(t *testing.T, spawner makeSpawner) {
+		b := newBench(t, spawner)
+		var run uint64
+		var started Started
+		thread := make(chan int)
+		go func() {
+			runtime.LockOSThread() // and never unlocked: the thread ends with the goroutine
+			tid := syscall.Gettid()
+			run, started = b.shell("trap 'echo heard' USR1; echo up; while :; do sleep 0.01; done", captured, func(s *Spec) { s.Stderr = StreamNull })
+			thread <- tid
+		}()
+		tid := <-thread
+		defer started.Close()
+		assert.Equal(t, "up", firstLine(t, started.Stdout))
+		if tid != os.Getpid() { // the first thread stays, as a zombie would
+			require.Eventually(t, func() bool {
+				_, err := os.Stat("/proc/self/task/" + strconv.Itoa(tid))
+				return os.IsNotExist(err)
+			}, 20*time.Second, time.Millisecond, "the thread lives on")
+		}
+		b.Signal("sh", run, syscall.SIGUSR1)
+		assert.Equal(t, "heard", firstLine(t, started.Stdout))
+		assert.Equal(t, []EventKind(nil), b.kinds(run))
+	})
+}
+
+func TestExit_TellsOfACoreThatWasDumped(t *testing.T) {
+	pattern, err := os.ReadFile("/proc/sys/kernel/core_pattern")
+	require.NoError(t, err)
+	if strings.ContainsAny(string(pattern), "|/@") {
+		t.Skipf("a core goes to %q, outside of the test's reach", strings.TrimSpace(string(pattern)))
+	}
+	var limit syscall.Rlimit
+	require.NoError(t, syscall.Getrlimit(syscall.RLIMIT_CORE, &limit))
+	if limit.Max < 1<<20 {
+		t.Skipf("a core may have %d bytes at most", limit.Max)
+	}
+	eachSpawner(t, func(t *testing.T, spawner makeSpawner) {
+		b := newBench(t, spawner)
+		for _, dumps := range []bool{true, false} {
+			size := uint64(0)
+			if dumps {
+				size = limit.Max
+			}
+			directory := t.TempDir()
+			run, _ := b.shell("kill -ABRT $$", func(s *Spec) {
+				s.Dir = directory
+				s.Rights.Limits = []Limit{{CoreSize, size, LimitUnchanged}}
+			})
+			exit := b.await(Died, run).Exit
+			assert.Equal(t, syscall.SIGABRT, exit.Signal)
+			assert.Equal(t, dumps, exit.Core)
+			cores, err := filepath.Glob(filepath.Join(directory, "*"))
+			require.NoError(t, err)
+			assert.Equal(t, dumps, len(cores) == 1, "%q", cores)
+		}
+	})
+}
+
+// A process that is frozen in a freezer of cgroup version 1 does not die of KILL before it
+// is thawed. One that waits for its vfork would do for a process in state D too, but KILL
+// ends that wait.
+func TestSpawner_TellsOfAProcessThatKILLDoesNotEnd(t *testing.T) {
+	const freezers = "/sys/fs/cgroup/freezer"
+	freezer := filepath.Join(freezers, "warden-test-"+strconv.Itoa(os.Getpid()))
+	if _, err := os.Stat(filepath.Join(freezers, "cgroup.procs")); err != nil {
+		t.Skipf("needs the freezer of cgroup version 1: %v", err)
+	}
+	if err := os.Mkdir(freezer, 0o755); err != nil {
+		t.Skipf("needs a freezer of its own: %v", err)
+	}
+	set := func(file, text string) {
+		require.NoError(t, os.WriteFile(filepath.Join(freezer, file), []byte(text), 0))
+	}
+	t.Cleanup(func() {
+		set("freezer.state", "THAWED")
+		assert.Eventually(t, func() bool { return os.Remove(freezer) == nil }, 20*time.Second, time.Millisecond)
+	})
+	eachSpawner(t, func(t *testing.T, spawner makeSpawner) {
+		b := newBench(t, spawner)
+		run, started := b.shell("exec sleep 1000")
+		set("cgroup.procs", strconv.Itoa(started.PID))
+		set("freezer.state", "FROZEN")
+		require.Eventually(t, func() bool {
+			state, err := os.ReadFile(filepath.Join(freezer, "freezer.state"))
+			return err == nil && string(state) == "FROZEN\n"
+		}, 20*time.Second, time.Millisecond)
+		asked := monotonic()
+		b.Kill("sh", run)
+		b.await(Unkillable, run)
+		assert.GreaterOrEqual(t, monotonic()-asked, UnkillableAfter)
+		assert.True(t, isLiving(started.PID))
+		assert.NotContains(t, b.kinds(run), Died)
+		other, _ := b.shell("exit 3")
+		assert.Equal(t, 3, b.await(Died, other).Exit.Code, "the others are not held up")
+
+		set("freezer.state", "THAWED")
+		assert.Equal(t, syscall.SIGKILL, b.await(Died, run).Exit.Signal)
+		b.await(Gone, run)
 	})
 }

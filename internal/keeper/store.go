@@ -41,13 +41,24 @@ func (s *store) trim() {
 	s.first += uint64(surplus)
 }
 
-// file numbers events and keeps them.
-func (s *store) file(events []Event) {
+// file numbers events and keeps them. It returns them as they are kept.
+func (s *store) file(events []Event) (filed []Event) {
 	for i := range events {
 		s.seq++
 		events[i].Seq = s.seq
 	}
 	s.events = append(s.events, events...)
+	return s.events[len(s.events)-len(events):]
+}
+
+// replays: whoever is told the events from now on may not be the first, or they came
+// while there was nobody.
+func (s *store) replays() { markReplayed(s.events) }
+
+func markReplayed(events []Event) {
+	for i := range events {
+		events[i].Replayed = true
+	}
 }
 
 // apply carries a commit out and returns the runs whose Gone it acknowledges. It

@@ -204,7 +204,7 @@ func TestAttach_AnswersThatItLivesWhileItIsToldWhatThereIs(t *testing.T) {
 	for _, kind := range []uint8{kindPing, kindGranted, kindPing, kindValues, kindPing, kindAttached} {
 		payload := []byte(nil)
 		if kind == kindGranted {
-			payload = granted{fresh: true}.encode()
+			payload = granted{fresh: true}.encode(maxVersion)
 		}
 		require.NoError(t, keeper.Post(wire.Frame{Kind: kind, Payload: payload}))
 	}

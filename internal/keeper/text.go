@@ -113,6 +113,25 @@ func hasSlash(text string) bool {
 	return false
 }
 
+func hasNUL(text string) bool {
+	for i := range len(text) {
+		if text[i] == 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// variableName is the name in an entry of an environment, NAME=value.
+func variableName(entry string) (name string, ok bool) {
+	for i := range len(entry) {
+		if entry[i] == '=' {
+			return entry[:i], true
+		}
+	}
+	return "", false
+}
+
 // splitList splits a PATH; an empty one has no elements.
 func splitList(list string) (elements []string) {
 	if list == "" {

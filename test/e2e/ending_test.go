@@ -67,14 +67,8 @@ func TestEnding_AGiveUpUnderWayGoesOnUnderTheNextCollector(t *testing.T) {
 	for _, way := range takeovers {
 		t.Run(way.name, func(t *testing.T) {
 			t.Parallel()
-			c := prepareDirect(t, `
-intensity: {max_restarts: 0}
-defaults: {stop: {timeout: -1s}}
-children:
-  - {name: failing, command: [/bin/sh, -c, "`+upon("fail")+`; exit 7"]}
-  - {name: slow, command: [DIR/slow]}
-`)
-			c.script("slow", "exec 2>/dev/null\ntrap '"+upon("go")+"; exit 0' TERM\necho up\nwhile :; do sleep 0.05; done\n")
+			c := prepareDirect(t, slowlyFailing)
+			c.script("slow", slowScript)
 			c.start()
 			c.untilPrinted("slow")
 			c.give("fail")
@@ -90,6 +84,60 @@ children:
 		})
 	}
 }
+
+// Here the moments are certain: the process that the give-up, or the end, waits for stops
+// when it is told to.
+func TestEnding_AGiveUpUnderWayKeepsItsStatusWhateverIsAskedForMeanwhile(t *testing.T) {
+	for name, signals := range map[string][]syscall.Signal{
+		"an end": {syscall.SIGTERM}, "a reload": {syscall.SIGHUP}, "a reload and an end": {syscall.SIGHUP, syscall.SIGTERM}, "an end and a reload": {syscall.SIGTERM, syscall.SIGHUP},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			c := prepare(t, slowlyFailing)
+			c.script("slow", slowScript)
+			c.start()
+			c.untilPrinted("slow")
+			c.give("fail")
+			c.until("the give-up", func() bool { return len(c.eventsOf("slow", "process.stopping")) == 1 })
+			for _, signal := range signals {
+				c.signal(signal)
+				pause(50 * time.Millisecond)
+			}
+			c.give("go")
+			assert.Equal(t, 1, c.wait())
+			c.requireNothingLeft()
+			c.requireTidy()
+			assert.Contains(t, c.output(), `process "failing": it exited with code 7`)
+		})
+	}
+}
+
+func TestEnding_UnderWayIsNoGiveUpWhateverFailsMeanwhile(t *testing.T) {
+	t.Parallel()
+	c := prepare(t, slowlyFailing)
+	c.script("slow", slowScript)
+	c.start()
+	c.untilPrinted("slow")
+	c.signal(syscall.SIGTERM)
+	c.until("the stop", func() bool { return len(c.eventsOf("slow", "process.stopping")) == 1 })
+	c.give("fail")
+	c.until("the failure", func() bool { return len(c.eventsOf("failing", "process.crashed")) == 1 })
+	c.give("go")
+	assert.Equal(t, 0, c.wait())
+	c.requireNothingLeft()
+	c.requireTidy()
+	assert.Empty(t, c.events("supervisor.gave_up"))
+}
+
+const slowlyFailing = `
+intensity: {max_restarts: 0}
+defaults: {stop: {timeout: -1s}}
+children:
+  - {name: failing, command: [/bin/sh, -c, "while [ ! -e DIR/fail ]; do sleep 0.05; done; exit 7"]}
+  - {name: slow, command: [DIR/slow]}
+`
+
+const slowScript = "exec 2>/dev/null\ntrap 'while [ ! -e DIR/go ]; do sleep 0.05; done; exit 0' TERM\necho up\nwhile :; do sleep 0.05; done\n"
 
 func TestEnding_AGiveUpAboutTheMomentOfAnEndLeavesNothing(t *testing.T) {
 	t.Parallel()

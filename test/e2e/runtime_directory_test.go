@@ -6,6 +6,7 @@
 package e2e
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -121,4 +122,48 @@ func smallDisk(t *testing.T, options string) (path, skip string) {
 	}
 	t.Cleanup(func() { assert.NoError(t, syscall.Unmount(path, 0)) })
 	return path, ""
+}
+
+func TestRuntimeDirectory_OnADiskThatGetsFullUnderWayCostsNoProcess(t *testing.T) {
+	t.Parallel()
+	c := prepare(t, polite)
+	require.NoError(t, os.Mkdir(c.path("run"), 0o700))
+	if err := syscall.Mount("warden-e2e", c.path("run"), "tmpfs", 0, "size=64k,nr_inodes=32,mode=0700"); err != nil {
+		t.Skip("mount: " + err.Error())
+	}
+	t.Cleanup(func() { assert.NoError(t, syscall.Unmount(c.path("run"), 0)) })
+	pids := c.startPolite()
+
+	var filling []string
+	var err error
+	for err == nil {
+		name := c.path(fmt.Sprintf("run/filling%d", len(filling)))
+		if err = os.WriteFile(name, nil, 0o600); err == nil {
+			filling = append(filling, name)
+		}
+	}
+	require.ErrorIs(t, err, syscall.ENOSPC, "no room for another file")
+	require.ErrorIs(t, os.WriteFile(filling[0], make([]byte, 1<<20), 0o600), syscall.ENOSPC, "no room for another byte")
+	// It is not where it was, and takes the room that it took.
+	require.NoError(t, os.Rename(c.path("run/keeper.sock"), c.path("run/moved")))
+	c.until("the trouble", func() bool {
+		return strings.Contains(c.output(), fmt.Sprintf("the keeper's files in %q can not be watched or made again yet: ", c.path("run"))) &&
+			strings.Contains(c.output(), "no space left on device")
+	})
+	require.NoError(t, syscall.Kill(pids[1], syscall.SIGKILL))
+	pids[1] = c.started("b", 2)
+	for _, pid := range pids {
+		assert.True(t, alive(pid))
+	}
+
+	for _, name := range append(filling, c.path("run/moved")) {
+		require.NoError(t, os.Remove(name))
+	}
+	c.until("the socket", func() bool { return c.exists("run/keeper.sock") })
+	c.kill()
+	next := c.successor()
+	next.requireAdopted(pids)
+	next.stop()
+	next.requireTidy()
+	assert.Equal(t, []string{"c", "b", "a"}, c.lines("order"))
 }
