@@ -58,6 +58,8 @@ func (e *engine) adopt(in *inheritance) {
 	for _, run := range in.runs {
 		c := e.roster.current(run.ID, run.Run)
 		switch {
+		case run.Gone && (c == nil || !c.alive && !e.awaited(c)):
+			e.readLeft(run, wanted)
 		case c == nil || !c.alive && !e.awaited(c):
 			// Nobody waits for it: its start was given up.
 			run.Started.Close()
@@ -106,7 +108,7 @@ func (e *engine) adoptRun(c *child, run keeper.Run, wanted map[string]*ChildConf
 	if status, _ := e.tree.Status(c.id); status.State == tree.StateStarting {
 		watch = e.lineWatcher(c, m)
 	}
-	e.capture.follow(c, m, c.readAs(wanted), watch)
+	c.streams = e.followOutput(c, m, c.readAs(wanted), watch)
 	if c.stopping {
 		e.stopBySignal(c)
 	}

@@ -37,6 +37,7 @@ type capture struct {
 	runningMu sync.Mutex
 	running   map[*output.Reader]struct{} // guarded by runningMu
 	tell      func(trouble) bool          // guarded by runningMu; false: nobody hears it any more
+	read      func(of runKey)             // guarded by runningMu
 	untold    []trouble                   // guarded by runningMu
 
 	mu    sync.RWMutex // held for reading during calls of claim.handle
@@ -97,8 +98,7 @@ var errUnclaimed = errors.New("nobody takes the output at the moment")
 
 // follow reads the pipes of a run until they end, as cfg says. watch, if not nil, is
 // shown the lines before anybody else.
-func (c *capture) follow(of *child, m spawned, cfg *OutputConfig, watch func([]output.Line) bool) {
-	of.streams = nil
+func (c *capture) follow(of *child, m spawned, cfg *OutputConfig, watch func([]output.Line) bool) (streams []*stream) {
 	for _, pipe := range []struct {
 		stream string
 		file   *os.File
@@ -130,19 +130,22 @@ func (c *capture) follow(of *child, m spawned, cfg *OutputConfig, watch func([]o
 				c.logger.Warn("lines of output that are being delivered are lost if the collector is killed: the kernel, or a filter of system calls, does not allow tee(2) or splice(2)")
 			})
 		}
-		of.streams = append(of.streams, s)
+		s.life, s.giveUp = context.WithCancel(c.ctx)
+		streams = append(streams, s)
 		c.runningMu.Lock()
 		c.running[s.reader] = struct{}{}
 		c.runningMu.Unlock()
 		c.readers.Go(func() { c.run(s) })
 	}
+	return streams
 }
 
 // run reads a stream to its end.
 func (c *capture) run(s *stream) {
-	lost, err := s.reader.Run(c.ctx)
+	lost, err := s.reader.Run(s.life)
 	s.release()
-	if c.detaching.Load() {
+	s.giveUp()
+	if c.detaching.Load() && !s.over.Load() {
 		c.positions.save(s.key, s.of.Run, s.reader.Taken())
 	}
 	c.runningMu.Lock()
@@ -157,15 +160,32 @@ func (c *capture) run(s *stream) {
 	if lost > 0 {
 		c.lost.Add(int64(lost))
 		c.logger.Error("lines of output were not delivered before the end", append(fields, zap.Int("lines", lost))...)
-		s.tell(journal.OutputDropped, droppedShutdown)(lost, 0)
+		why := droppedFull
+		if c.ctx.Err() != nil {
+			why = droppedShutdown
+		}
+		s.tell(journal.OutputDropped, why)(lost, 0)
+	}
+	if !c.detaching.Load() {
+		c.toldRead(runKey{s.id, s.of.Run})
 	}
 }
 
-// hear has tell told of troubles from now on.
-func (c *capture) hear(tell func(trouble) bool) {
+// hear has tell told of troubles from now on, and read of each stream that has been read
+// to its end.
+func (c *capture) hear(tell func(trouble) bool, read func(of runKey)) {
 	c.runningMu.Lock()
 	defer c.runningMu.Unlock()
-	c.tell = tell
+	c.tell, c.read = tell, read
+}
+
+func (c *capture) toldRead(of runKey) {
+	c.runningMu.Lock()
+	read := c.read
+	c.runningMu.Unlock()
+	if read != nil {
+		read(of)
+	}
 }
 
 // report tells of a trouble, or keeps it for who asks later.
@@ -204,8 +224,8 @@ func (c *capture) detach() {
 }
 
 // finish tells the readers of a run that nothing more will be written.
-func (c *capture) finish(of *child) {
-	for _, s := range of.streams {
+func finish(streams []*stream) {
+	for _, s := range streams {
 		s.reader.Finish()
 	}
 }

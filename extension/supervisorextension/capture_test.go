@@ -83,7 +83,7 @@ func TestCapture_WhatNobodyHearsOfIsKeptForWhoAsksLater(t *testing.T) {
 			heard = append(heard, t)
 		}
 		return hears
-	})
+	}, nil)
 	c.report(second)
 	hears = false
 	c.report(third)

@@ -30,6 +30,7 @@ import (
 //	follow.go    the children there are
 //	command.go   what operators ask for
 //	run.go       the life of one run
+//	unread.go    what a run has written, and when the run may be forgotten
 //	propagate.go what a run is told of the resource that it is reported as
 //	health.go    readiness and liveness
 //	story.go     what is told in the journal
@@ -54,6 +55,7 @@ type engine struct {
 	// listening is who hears from the processes themselves.
 	listening sync.WaitGroup
 
+	unread   map[runKey]*unread
 	commands map[uint64]pending // by token
 	token    uint64             // the last one given
 
@@ -97,6 +99,7 @@ func newEngine(ctx context.Context, logger *zap.Logger, root tree.Supervisor, ro
 		environ: newInheritable(environ),
 		mailbox: mailbox{wake: make(chan struct{}, 1)},
 		// A tree that outlives this engine must not give its answers to the commands of another.
+		unread:   map[runKey]*unread{},
 		commands: map[uint64]pending{}, token: uint64(time.Now().UnixNano()),
 		started: make(chan struct{}),
 		ended:   make(chan struct{}),
@@ -117,7 +120,7 @@ func newEngine(ctx context.Context, logger *zap.Logger, root tree.Supervisor, ro
 	if err != nil {
 		return nil, err
 	}
-	c.hear(func(t trouble) bool { return e.mailbox.post(t) })
+	c.hear(func(t trouble) bool { return e.mailbox.post(t) }, func(of runKey) { e.mailbox.post(outputRead{of}) })
 	e.runner.spawner = parent.Spawner
 	e.spawner, e.memory, e.keeperPID = parent.Spawner, parent.memory, parent.left.KeeperPID
 	if err := e.takeOver(root, parent.left); err != nil {
@@ -183,6 +186,8 @@ func (e *engine) freeze() {
 			e.onReady(m) // a process says it only once
 		case trouble:
 			e.tellTrouble(m)
+		case outputRead:
+			e.onRead(m.of)
 		}
 	}
 	if e.begun.Load() {
@@ -298,6 +303,8 @@ func (e *engine) handle(message any) {
 		e.onSwept(m)
 	case trouble:
 		e.tellTrouble(m)
+	case outputRead:
+		e.onRead(m.of)
 	case caughtUp:
 		e.later(func() { close(m) })
 	}

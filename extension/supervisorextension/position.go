@@ -38,10 +38,10 @@ func (p *positions) take(stream string, run uint64) uint64 {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	left := p.left[stream]
-	delete(p.left, stream)
 	if left.Run != run {
 		return 0
 	}
+	delete(p.left, stream)
 	return left.Taken
 }
 

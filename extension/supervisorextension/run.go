@@ -126,7 +126,7 @@ func (e *engine) onSpawned(m spawned) {
 	// What these hear comes as messages, so after this one.
 	e.watchHealth(c, m)
 	e.watchReadiness(c, m)
-	e.capture.follow(c, m, &c.cfg.Output, e.lineWatcher(c, m))
+	c.streams = e.followOutput(c, m, &c.cfg.Output, e.lineWatcher(c, m))
 	e.step(tree.Spawned{ID: m.id, Run: m.run})
 	if c.stopping {
 		// The stop may have been asked for before the keeper knew of the run.
@@ -197,14 +197,21 @@ func (e *engine) onGone(c *child) {
 	e.roster.changed(c)
 	closeSocket(c.socket)
 	c.socket = nil
+	for _, s := range c.streams {
+		s.over.Store(true)
+	}
 	if c.cfg.Stop.Scope == StopScopeTree {
-		e.capture.finish(c)
+		finish(c.streams)
 	} // otherwise what it left may have something to say
 	e.step(tree.Exited{ID: c.id, Run: c.run, Reason: c.exit})
 }
 
 // acknowledged: what follows from the event goes into the commit that says so.
 func (e *engine) acknowledged(event keeper.Event) {
+	if u := e.unread[runKey{event.ID, event.Run}]; u != nil && event.Kind == keeper.Gone {
+		u.gone = event.Seq
+		return
+	}
 	if event.Seq != 0 {
 		e.acknowledge = append(e.acknowledge, event.Seq)
 	}

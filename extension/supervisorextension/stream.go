@@ -24,6 +24,11 @@ type stream struct {
 	key     string // of its position
 	watch   func([]output.Line) bool
 	reader  *output.Reader
+	// over: nothing of the run lives. The position that is kept is the next run's.
+	over atomic.Bool
+	// life ends with giveUp: what has not been taken then is lost.
+	life   context.Context
+	giveUp context.CancelFunc
 
 	dropped, truncated tally
 
@@ -62,7 +67,7 @@ func (s *stream) take(ctx context.Context, lines []output.Line) error {
 			s.truncated.add(lines[i : i+1])
 		}
 	}
-	if now := time.Now(); now.Sub(s.saved) > positionInterval {
+	if now := time.Now(); now.Sub(s.saved) > positionInterval && !s.over.Load() {
 		s.saved = now
 		c.positions.save(s.key, s.of.Run, lines[len(lines)-1].Seq)
 	}

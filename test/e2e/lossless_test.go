@@ -153,6 +153,67 @@ func TestLossless_NothingIsMissingHoweverOftenTheCollectorIsKilled(t *testing.T)
 	}
 }
 
+// The run has ended, that was dealt with and the next one runs, when the collector ends
+// that has not yet been able to deliver what the first one wrote.
+func TestLossless_WhatARunWroteLastOutlivesTheCollectorThatHasSeenItsEnd(t *testing.T) {
+	const lines = 10
+	for _, way := range []struct {
+		name string
+		next func(*collector) *collector
+	}{
+		{"a kill", func(c *collector) *collector {
+			c.kill()
+			return c.successor()
+		}},
+		{"a reload", func(c *collector) *collector {
+			before := strings.Count(c.output(), "Everything is ready")
+			c.signal(syscall.SIGHUP)
+			c.until("the reload", func() bool { return strings.Count(c.output(), "Everything is ready") > before })
+			return c
+		}},
+	} {
+		t.Run(way.name, func(t *testing.T) {
+			t.Parallel()
+			b := startBackend(t)
+			b.refuse(isDown)
+			c := ready(t, "config/lossless.yaml")
+			c.script("short", fmt.Sprintf(`
+if [ -e DIR/ended ]; then touch DIR/again; exec sleep 1000; fi
+for n in $(seq 0 %d); do printf '%%09d\n' $n; done
+touch DIR/ended
+exit 3
+`, lines-1))
+			c.write("short.yaml", "[{name: short, command: ["+c.path("short")+"]}]")
+			c.cmd.Env = append(c.cmd.Env, "OTEL_EXPORTER_OTLP_ENDPOINT="+b.at, "WARDEN_CHILDREN="+c.path("short.yaml"))
+			c.start()
+			c.until("the second run", func() bool { return c.exists("again") })
+			c = way.next(c)
+			c = way.next(c)
+			b.refuse(nil)
+			c.until("the lines", func() bool {
+				b.mu.Lock()
+				defer b.mu.Unlock()
+				return b.taken["short"] != nil && b.taken["short"].count == lines
+			})
+			c.until("the pipes to be closed", func() bool { return pipesOf(t, c.keeper()) <= 2*2 })
+			c.stop()
+		})
+	}
+}
+
+// pipesOf counts the read ends of pipes that a process has.
+func pipesOf(t *testing.T, pid int) (n int) {
+	t.Helper()
+	entries, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", pid))
+	require.NoError(t, err)
+	for _, entry := range entries {
+		if to, _ := os.Readlink(fmt.Sprintf("/proc/%d/fd/%s", pid, entry.Name())); strings.HasPrefix(to, "pipe:") {
+			n++
+		}
+	}
+	return n
+}
+
 func TestOnFull_LinesThatABackendThatIsDownCostsAreCounted(t *testing.T) {
 	const processes, wait = 5, 5 * time.Second
 	b := startBackend(t)
