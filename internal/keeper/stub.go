@@ -107,9 +107,14 @@ type stubSystem struct {
 	umask        func(int)
 	chdir        func(string) error
 	noNewPrivs   func() error
-	// exec calls set before it executes the program, under a limit of the address space
-	// if that is not nil.
-	exec func(path string, argv, env []string, space *syscall.Rlimit, set func()) error
+	// exec calls set before it executes the program, under the late limits.
+	exec func(path string, argv, env []string, late []lateLimit, set func()) error
+}
+
+// lateLimit is a limit that Go's runtime could not work under.
+type lateLimit struct {
+	resource int
+	limit    syscall.Rlimit
 }
 
 func kernelStub() stubSystem {
@@ -125,9 +130,9 @@ func kernelStub() stubSystem {
 		umask:        func(mask int) { syscall.Umask(mask) },
 		chdir:        syscall.Chdir,
 		noNewPrivs:   func() error { return prctl(prSetNoNewPrivs, 1) },
-		exec: func(path string, argv, env []string, space *syscall.Rlimit, set func()) error {
-			if space != nil {
-				return executeLimited(path, argv, env, space, set)
+		exec: func(path string, argv, env []string, late []lateLimit, set func()) error {
+			if len(late) > 0 {
+				return executeLimited(path, argv, env, late, set)
 			}
 			set()
 			return syscall.Exec(path, argv, env)
@@ -180,13 +185,13 @@ func (o order) carryOut(k stubSystem, set func()) error {
 	return nil
 }
 
-// limitAll sets the limits, but for one of the address space that Go's runtime could not
-// work under, which is returned.
-func (k stubSystem) limitAll(limits []Limit) (late *syscall.Rlimit, err error) {
+// limitAll sets the limits, but for those that Go's runtime, which needs memory and
+// threads, could not work under: they are returned.
+func (k stubSystem) limitAll(limits []Limit) (late []lateLimit, err error) {
 	for _, limit := range limits {
 		now, next, err := k.nextLimit(limit)
-		if err == nil && limit.Resource == AddressSpace {
-			late = &syscall.Rlimit{Cur: next.Cur, Max: next.Max}
+		if err == nil && (limit.Resource == AddressSpace || limit.Resource == Processes) {
+			late = append(late, lateLimit{resources[limit.Resource].number, next})
 			if next.Max <= now.Max {
 				continue
 			}
@@ -244,9 +249,9 @@ func (k stubSystem) become(c *Credential) error {
 	return nil
 }
 
-// executeLimited limits the address space and executes the program, with nothing in
-// between that may need memory.
-func executeLimited(path string, argv, env []string, space *syscall.Rlimit, set func()) error {
+// executeLimited sets the late limits and executes the program, with nothing in between
+// that may need memory or a thread.
+func executeLimited(path string, argv, env []string, late []lateLimit, set func()) error {
 	name, err := syscall.BytePtrFromString(path)
 	if err != nil {
 		return err
@@ -260,14 +265,25 @@ func executeLimited(path string, argv, env []string, space *syscall.Rlimit, set 
 		return err
 	}
 	set()
-	var before syscall.Rlimit
-	_, _, errno := syscall.RawSyscall6(syscall.SYS_PRLIMIT64, 0, syscall.RLIMIT_AS, uintptr(unsafe.Pointer(space)), uintptr(unsafe.Pointer(&before)), 0, 0)
-	if errno != 0 {
-		return os.NewSyscallError("setrlimit", errno)
+	for i := range late {
+		if errno := late[i].exchange(); errno != 0 {
+			for j := range i {
+				_ = late[j].exchange()
+			}
+			return os.NewSyscallError("setrlimit", errno)
+		}
 	}
-	_, _, errno = syscall.RawSyscall(syscall.SYS_EXECVE, uintptr(unsafe.Pointer(name)), uintptr(unsafe.Pointer(&arguments[0])), uintptr(unsafe.Pointer(&variables[0])))
+	_, _, errno := syscall.RawSyscall(syscall.SYS_EXECVE, uintptr(unsafe.Pointer(name)), uintptr(unsafe.Pointer(&arguments[0])), uintptr(unsafe.Pointer(&variables[0])))
 	// To say so takes memory again; where the hard limit was lowered it has to do without.
-	_, _, _ = syscall.RawSyscall6(syscall.SYS_PRLIMIT64, 0, syscall.RLIMIT_AS, uintptr(unsafe.Pointer(&before)), 0, 0, 0)
+	for i := range late {
+		_ = late[i].exchange()
+	}
+	return errno
+}
+
+// exchange sets the limit, and has in its place what it was.
+func (l *lateLimit) exchange() syscall.Errno {
+	_, _, errno := syscall.RawSyscall6(syscall.SYS_PRLIMIT64, 0, uintptr(l.resource), uintptr(unsafe.Pointer(&l.limit)), uintptr(unsafe.Pointer(&l.limit)), 0, 0)
 	return errno
 }
 

@@ -54,9 +54,9 @@ func (n *noted) system() stubSystem {
 		umask:        func(mask int) { _ = n.call("umask", fmt.Sprintf("%04o", mask)) },
 		chdir:        func(dir string) error { return n.call("chdir", dir) },
 		noNewPrivs:   func() error { return n.call("noNewPrivs") },
-		exec: func(path string, argv, env []string, space *syscall.Rlimit, set func()) error {
+		exec: func(path string, argv, env []string, late []lateLimit, set func()) error {
 			set()
-			return n.call("exec", path, argv, env, *space)
+			return n.call("exec", path, argv, env, late)
 		},
 	}
 }
@@ -92,7 +92,7 @@ func TestStub_GivesRightsUpAfterWhatTakesThemAndLimitsMemoryLast(t *testing.T) {
 		"umask 0027",
 		"chdir /there",
 		"noNewPrivs",
-		"exec /bin/x [/bin/x y] [A=b] {30 2000}",
+		"exec /bin/x [/bin/x y] [A=b] [{9 {30 2000}}]",
 	}, n.calls)
 }
 
@@ -180,6 +180,12 @@ func TestRights_AreThoseTheProcessHas(t *testing.T) {
 		}}, want: "70\n80\n0\n16\n"},
 		{name: "the soft limit that there was", script: "ulimit -Sn; ulimit -Hn", rights: Rights{Limits: []Limit{{OpenFiles, LimitUnchanged, 500}}}, want: itoaOf(min(500, softOpenFiles(t))) + "\n500\n"},
 		{name: "little address space", script: "ulimit -Sv", rights: Rights{Limits: []Limit{{AddressSpace, 64 << 20, 64 << 20}}}, want: "65536\n"},
+		{
+			name: "one process of another user", root: true,
+			script: `while read -r line; do case $line in "Max processes"*) echo $line; esac; done </proc/self/limits`,
+			rights: Rights{Credential: &Credential{UID: 1234, GID: 5678}, Limits: []Limit{{Processes, 1, 1}}},
+			want:   "Max processes 1 1 processes\n",
+		},
 		{name: "niceness", script: "nice", rights: Rights{Nice: ptr(7)}, want: "7\n"},
 		{name: "OOM score", script: "cat /proc/self/oom_score_adj", rights: Rights{OOMScoreAdj: ptr(345)}, want: "345\n"},
 		{name: "no new privileges", script: "grep NoNewPrivs /proc/self/status", rights: Rights{NoNewPrivileges: true}, want: "NoNewPrivs:\t1\n"},
