@@ -190,7 +190,6 @@ func (e *engine[T]) Shutdown(ctx context.Context) error {
 
 // abandon gives up what has not been sent: its callers get the error, and it is counted and logged.
 func (e *engine[T]) abandon(ctx context.Context) error {
-	e.cancelSend()
 	err := fmt.Errorf("event_batch: shutdown ended before everything was sent: %w", context.Cause(ctx))
 	e.mu.Lock()
 	var lost []loss
@@ -205,6 +204,7 @@ func (e *engine[T]) abandon(ctx context.Context) error {
 	}
 	inFlight := e.held
 	e.checkDrainedLocked()
+	e.cancelSend() // not before: what it ends would make room for more to be sent
 	e.mu.Unlock()
 	for _, l := range lost {
 		e.telemetry.dropped(l.label, reasonShutdown, l.items)
