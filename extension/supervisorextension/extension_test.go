@@ -39,6 +39,7 @@ type stage struct {
 	mu       sync.Mutex
 	statuses []*componentstatus.Event // guarded by mu
 	lines    []string                 // guarded by mu; "process stream text"
+	refused  string                   // guarded by mu; the process whose output is not taken
 }
 
 func newStage(t *testing.T, change func(*Config), children ...ChildConfig) *stage {
@@ -66,9 +67,15 @@ func newStageWith(t *testing.T, spawn func(func(keeper.Event)) (keeper.Spawner, 
 	var err error
 	st.reader, err = st.Journal().Open("test")
 	require.NoError(t, err)
-	_, err = st.ClaimOutput(component.MustNewID("test"), func(_ context.Context, out Output) error {
+	_, err = st.ClaimOutput(component.MustNewID("test"), func(ctx context.Context, out Output) error {
 		st.mu.Lock()
 		defer st.mu.Unlock()
+		if out.Process.ID == st.refused {
+			st.mu.Unlock()
+			<-ctx.Done()
+			st.mu.Lock()
+			return ctx.Err()
+		}
 		for _, line := range out.Lines {
 			st.lines = append(st.lines, fmt.Sprintf("%s %s %s", out.Process.ID, out.Stream, line.Text))
 		}
@@ -396,6 +403,26 @@ func TestSupervisor_DeliversTheLastWordsOfEachStream(t *testing.T) {
 	_, err := st.end()
 	require.NoError(t, err)
 	assert.ElementsMatch(t, []string{"a stdout hello", "a stdout bye", "a stderr trouble", "joined stdout to stderr"}, st.captured())
+}
+
+// However much a process writes, and however little of it is taken, the others' lines
+// come and their ends are dealt with.
+func TestSupervisor_AFloodThatNobodyTakesHoldsUpNobodyElse(t *testing.T) {
+	crashed := filepath.Join(t.TempDir(), "crashed")
+	st := newStage(t, func(cfg *Config) { cfg.ShutdownTimeout = time.Second },
+		sh("flood", "while :; do echo and one more; done", func(p *ChildConfig) { p.Process.Output.OnFull.Wait = WaitForever }),
+		sh("web", fmt.Sprintf("echo hello; if [ ! -e %[1]s ]; then touch %[1]s; exit 3; fi; %[2]s", crashed, forever)))
+	st.mu.Lock()
+	st.refused = "flood"
+	st.mu.Unlock()
+	require.NoError(t, st.Ready())
+	require.Eventually(t, func() bool {
+		flood := st.roster.byID["flood"].streams // nothing of it changes any more
+		return flood[0].reader.Blocking()
+	}, 10*time.Second, time.Millisecond)
+	st.await("web", journal.ProcessReady, 2)
+	require.Eventually(t, func() bool { return len(st.captured()) == 2 }, 10*time.Second, time.Millisecond)
+	assert.Equal(t, []string{"web stdout hello", "web stdout hello"}, st.captured())
 }
 
 func TestSupervisor_GivesItsOutputToOneTaker(t *testing.T) {

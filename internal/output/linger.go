@@ -9,9 +9,9 @@ const (
 	// lingerFor is how long a reader lets lines gather where they come in small pieces. To
 	// take each by itself costs many times as much, and the writer's CPU too.
 	lingerFor = 2 * time.Millisecond
-	// lingerBelow is how many bytes may come meanwhile: a quarter of the pipe of a process,
-	// so that a writer is never held up by it.
-	lingerBelow = 16 << 10
+	// lingerBelow is how many bytes may come meanwhile: half of the pipe of a process, so
+	// that a writer is never held up by it.
+	lingerBelow = 32 << 10
 	// lingerWindow is over how long the rate is measured.
 	lingerWindow = 10 * time.Millisecond
 )

@@ -88,6 +88,7 @@ func (o *outputLogs) build(output *supervisorextension.Output) plog.Logs {
 	records := appendScopeLogs(logs, o.resources.of(output.Process), o.version)
 	records.EnsureCapacity(len(output.Lines))
 	created := output.Started.UTC().Format(time.RFC3339Nano)
+	texts := newTexts(output.Lines)
 	for i := range output.Lines {
 		line := &output.Lines[i]
 		record := records.AppendEmpty()
@@ -110,7 +111,7 @@ func (o *outputLogs) build(output *supervisorextension.Output) plog.Logs {
 		if line.AfterExit {
 			attrs.PutBool(keyAfterExit, true)
 		}
-		setText(record, line.Text)
+		setText(record, line.Text, texts.next(line.Text))
 		if number, text := output.Severity.Find(line.Text); text != nil {
 			record.SetSeverityNumber(plog.SeverityNumber(number))
 			record.SetSeverityText(strings.ToValidUTF8(string(text), "\uFFFD"))
@@ -119,12 +120,38 @@ func (o *outputLogs) build(output *supervisorextension.Output) plog.Logs {
 	return logs
 }
 
-// setText copies a line to where it is read. OTLP strings are UTF-8: where a line is
+// texts are the lines of a batch as strings, which share their memory: to make each by
+// itself is a sixth of what a record costs.
+type texts struct {
+	all string
+	at  int
+}
+
+func newTexts(lines []supervisorextension.OutputLine) *texts {
+	size := 0
+	for i := range lines {
+		size += len(lines[i].Text)
+	}
+	var all strings.Builder
+	all.Grow(size)
+	for i := range lines {
+		all.Write(lines[i].Text)
+	}
+	return &texts{all: all.String()}
+}
+
+func (t *texts) next(line []byte) string {
+	from := t.at
+	t.at += len(line)
+	return t.all[from:t.at]
+}
+
+// setText gives a record the text of a line. OTLP strings are UTF-8: where a line is
 // not, every run of bytes that is not becomes one replacement character (U+FFFD) in the
 // body, and the line as it was written is an attribute.
-func setText(record plog.LogRecord, line []byte) {
+func setText(record plog.LogRecord, line []byte, text string) {
 	if utf8.Valid(line) {
-		record.Body().SetStr(string(line))
+		record.Body().SetStr(text)
 		return
 	}
 	record.Body().SetStr(strings.ToValidUTF8(string(line), "\uFFFD"))

@@ -110,7 +110,7 @@ func FuzzText(f *testing.F) {
 	f.Add([]byte("\xff\xfe\x00 é"))
 	f.Fuzz(func(t *testing.T, line []byte) {
 		record := plog.NewLogRecord()
-		setText(record, line)
+		setText(record, line, string(line))
 		got := record.Body().Str()
 		assert.True(t, utf8.ValidString(got))
 		if utf8.Valid(line) {
