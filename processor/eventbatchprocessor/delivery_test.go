@@ -188,6 +188,26 @@ func TestDelivered_WhatNobodyWaitsForIsTakenBack(t *testing.T) {
 	})
 }
 
+func TestDelivered_ARequestGoesInOneBatchIfItFits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := build(t, func(c *Config) {
+			delivered(c)
+			c.SendBatchSize, c.SendBatchMaxSize, c.Logs.GroupBy = 3, 3, nil
+		})
+		release := f.sink.block()
+		require.NoError(t, f.Start(t.Context(), componenttest.NewNopHost()))
+		all := []<-chan error{f.async(t.Context(), "1")}
+		for _, request := range [][]string{{"2", "2"}, {"3", "3"}, {"4"}, {"5", "5", "5", "5"}} {
+			all = append(all, f.async(t.Context(), request...))
+		}
+		release()
+		for _, done := range all {
+			require.NoError(t, returned(t, done))
+		}
+		assert.Equal(t, [][]string{{"1"}, {"2", "2"}, {"3", "3", "4"}, {"5", "5", "5"}, {"5"}}, f.sink.got())
+	})
+}
+
 func TestDelivered_AGroupThatIsEmptiedSoStartsAnew(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := build(t, delivered)

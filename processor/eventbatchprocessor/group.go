@@ -112,8 +112,26 @@ func (e *engine[T]) takeLocked(g *group[T]) batch[T] {
 	if e.batchMax > 0 {
 		want = min(want, e.batchMax)
 	}
+	if e.delivered && want < g.pending {
+		want = wholeSegments(g.segments, want)
+	}
 	b.segments, b.n = e.cutLocked(g, want)
 	return b
+}
+
+// wholeSegments is how many of the oldest n items are of segments that are all among them: if the rest of a request fails,
+// all of it is sent again. A first segment that is larger is cut.
+func wholeSegments[T any](segments []segment[T], n int) (whole int) {
+	for i := range segments {
+		if whole+segments[i].n > n {
+			break
+		}
+		whole += segments[i].n
+	}
+	if whole == 0 {
+		return n
+	}
+	return whole
 }
 
 // cutLocked removes the oldest n pending items.

@@ -81,7 +81,7 @@ func refuseVersion(t *testing.T, file *os.File, text string) (frames []wire.Fram
 	}
 }
 
-func TestVersion_OfAKeeperThatTheCollectorDoesNotSpeakEndsItAndTouchesNothing(t *testing.T) {
+func TestVersion_OfAKeeperThatIsNotSpoken(t *testing.T) {
 	t.Parallel()
 	c := prepare(t, "children: [{name: a, command: [/bin/sh, -c, \"touch DIR/started; exec sleep 1000\"]}]")
 	const text = "the keeper of a directory speaks the protocol's versions 7 to 8, this program 1 to 2: nothing was changed; do that"
