@@ -36,8 +36,8 @@ func (l load) String() string {
 	return fmt.Sprintf("processes=%d", l.processes)
 }
 
-func (l load) command(program string) []string {
-	return []string{program, strconv.Itoa(l.lines / l.processes), strconv.Itoa(l.rate), strconv.Itoa(l.perWrite)}
+func (l load) command(program, file string) []string {
+	return []string{program, strconv.Itoa(l.lines / l.processes), strconv.Itoa(l.rate), strconv.Itoa(l.perWrite), file}
 }
 
 // used is what a program has used from its start to its end, which is that of the output.
@@ -149,17 +149,27 @@ func ours(b *testing.B, binary, program string, l load, processors string) used 
 		list = "event_batch"
 	}
 	config := filepath.Join(dir, "config.yaml")
-	text := fmt.Sprintf(configuration, filepath.Join(dir, "run"), l.processes, strings.Join(l.command(program), ", "), processors, list)
+	writers := filepath.Join(dir, "writers")
+	text := fmt.Sprintf(configuration, filepath.Join(dir, "run"), l.processes, strings.Join(l.command(program, writers), ", "), processors, list)
 	require.NoError(b, os.WriteFile(config, []byte(text), 0o600))
 	cmd := exec.Command(binary, "--config", config)
 	cmd.Stderr = os.Stderr
-	return run(b, cmd)
+	u := run(b, cmd)
+	// The keeper waits for the writers and the collector for the keeper, so they are in it.
+	said, err := os.ReadFile(writers)
+	require.NoError(b, err)
+	for _, field := range strings.Fields(string(said)) {
+		us, err := strconv.Atoi(field)
+		require.NoError(b, err)
+		u.cpu -= time.Duration(us) * time.Microsecond
+	}
+	return u
 }
 
 // piped is a program that writes its standard input to files in a directory.
 func piped(b *testing.B, program string, l load, logger func(dir string) *exec.Cmd) used {
 	b.Helper()
-	command := l.command(program)
+	command := l.command(program, filepath.Join(b.TempDir(), "writer"))
 	writer := exec.Command(command[0], command[1:]...)
 	read, write, err := os.Pipe()
 	require.NoError(b, err)
@@ -191,7 +201,7 @@ service:
 	file, err := os.Create(log)
 	require.NoError(b, err)
 	defer file.Close()
-	command := l.command(program)
+	command := l.command(program, filepath.Join(b.TempDir(), "writer"))
 	writer := exec.Command(command[0], command[1:]...)
 	writer.Stdout = file
 	require.NoError(b, writer.Start())
