@@ -56,8 +56,9 @@ type engine struct {
 	listening sync.WaitGroup
 
 	unread   map[runKey]*unread
-	commands map[uint64]pending // by token
-	token    uint64             // the last one given
+	waiting  map[string][]uint64 // the ended ones of those that are bounded, by process, the oldest first
+	commands map[uint64]pending  // by token
+	token    uint64              // the last one given
 
 	// What follows from the messages since the last settle: see there.
 	keeperPID   int
@@ -99,7 +100,7 @@ func newEngine(ctx context.Context, logger *zap.Logger, root tree.Supervisor, ro
 		environ: newInheritable(environ),
 		mailbox: mailbox{wake: make(chan struct{}, 1)},
 		// A tree that outlives this engine must not give its answers to the commands of another.
-		unread:   map[runKey]*unread{},
+		unread: map[runKey]*unread{}, waiting: map[string][]uint64{},
 		commands: map[uint64]pending{}, token: uint64(time.Now().UnixNano()),
 		started: make(chan struct{}),
 		ended:   make(chan struct{}),

@@ -208,8 +208,7 @@ func (e *engine) onGone(c *child) {
 
 // acknowledged: what follows from the event goes into the commit that says so.
 func (e *engine) acknowledged(event keeper.Event) {
-	if u := e.unread[runKey{event.ID, event.Run}]; u != nil && event.Kind == keeper.Gone {
-		u.gone = event.Seq
+	if event.Kind == keeper.Gone && e.isUnread(event) {
 		return
 	}
 	if event.Seq != 0 {

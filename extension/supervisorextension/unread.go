@@ -4,6 +4,7 @@
 package supervisorextension
 
 import (
+	"slices"
 	"strings"
 
 	"go.uber.org/zap"
@@ -20,6 +21,7 @@ import (
 type unread struct {
 	streams []*stream
 	open    int
+	bounded bool   // what it has written may be given up when the process has ended often since
 	gone    uint64 // the event that is acknowledged then; 0: nothing has been told of the end
 }
 
@@ -33,32 +35,32 @@ const maxUnread = 8
 // followOutput has the output of a run read.
 func (e *engine) followOutput(c *child, m spawned, cfg *OutputConfig, watch func([]output.Line) bool) []*stream {
 	streams := e.capture.follow(c, m, cfg, watch)
-	if len(streams) == 0 {
-		return nil
+	if len(streams) > 0 {
+		// What a run leaves alive does not wait for the pipeline, it may write for ever.
+		bounded := cfg.OnFull.Wait >= 0 && c.cfg.Stop.Scope == StopScopeTree
+		e.unread[runKey{c.id, m.run}] = &unread{streams: streams, open: len(streams), bounded: bounded}
 	}
-	if cfg.OnFull.Wait >= 0 {
-		e.boundUnread(c.id)
-	}
-	e.unread[runKey{c.id, m.run}] = &unread{streams: streams, open: len(streams)}
 	return streams
 }
 
-// boundUnread gives up on the oldest ended run of a process of which there are too many.
-func (e *engine) boundUnread(id string) {
-	oldest, n := runKey{}, 0
-	for key, u := range e.unread {
-		if key.id != id || u.gone == 0 {
-			continue
-		}
-		if n++; n == 1 || key.run < oldest.run {
-			oldest = key
+// isUnread is told of the Gone of a run, and reports whether its output is still being
+// read. Of too many such runs of a process the oldest is given up.
+func (e *engine) isUnread(event keeper.Event) bool {
+	u := e.unread[runKey{event.ID, event.Run}]
+	if u == nil {
+		return false
+	}
+	u.gone = event.Seq
+	if u.bounded {
+		waiting := append(e.waiting[event.ID], event.Run)
+		e.waiting[event.ID] = waiting
+		if len(waiting) > maxUnread {
+			for _, s := range e.unread[runKey{event.ID, waiting[0]}].streams {
+				s.giveUp()
+			}
 		}
 	}
-	if n >= maxUnread {
-		for _, s := range e.unread[oldest].streams {
-			s.giveUp()
-		}
-	}
+	return true
 }
 
 func (e *engine) onRead(of runKey) {
@@ -70,6 +72,11 @@ func (e *engine) onRead(of runKey) {
 		return
 	}
 	delete(e.unread, of)
+	if waiting := slices.DeleteFunc(e.waiting[of.id], func(run uint64) bool { return run == of.run }); len(waiting) > 0 {
+		e.waiting[of.id] = waiting
+	} else {
+		delete(e.waiting, of.id)
+	}
 	if u.gone != 0 {
 		e.acknowledge = append(e.acknowledge, u.gone)
 	}

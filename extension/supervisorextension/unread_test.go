@@ -16,7 +16,7 @@ func TestUnread_TheEndOfARunIsAcknowledgedWhenItsOutputIsRead(t *testing.T) {
 	gone := func(of runKey, seq uint64) keeper.Event {
 		return keeper.Event{Kind: keeper.Gone, ID: of.id, Run: of.run, Seq: seq}
 	}
-	e := &engine{unread: map[runKey]*unread{first: {open: 2}, second: {open: 1}}}
+	e := &engine{unread: map[runKey]*unread{first: {open: 2}, second: {open: 1}}, waiting: map[string][]uint64{}}
 	e.acknowledged(keeper.Event{Kind: keeper.Died, ID: "a", Run: 1, Seq: 1})
 	assert.Equal(t, []uint64{1}, e.acknowledge, "another event need not wait")
 	e.acknowledged(gone(first, 2))
@@ -34,14 +34,30 @@ func TestUnread_TheEndOfARunIsAcknowledgedWhenItsOutputIsRead(t *testing.T) {
 }
 
 func TestUnread_OfAProcessIsBounded(t *testing.T) {
-	gaveUp := map[uint64]bool{}
-	e := &engine{unread: map[runKey]*unread{{"b", 1}: {gone: 1}, {"a", 1}: {streams: []*stream{{giveUp: func() { gaveUp[1] = true }}}}}}
-	for run := uint64(2); run < maxUnread+1; run++ {
-		e.unread[runKey{"a", run}] = &unread{gone: run, streams: []*stream{{giveUp: func() { gaveUp[run] = true }}}}
-		e.boundUnread("a")
-		assert.Empty(t, gaveUp)
+	var gaveUp []uint64
+	e := &engine{unread: map[runKey]*unread{}, waiting: map[string][]uint64{}}
+	ends := func(id string, run uint64, bounded bool) {
+		e.unread[runKey{id, run}] = &unread{open: 1, bounded: bounded, streams: []*stream{{giveUp: func() { gaveUp = append(gaveUp, run) }}}}
+		e.acknowledged(keeper.Event{Kind: keeper.Gone, ID: id, Run: run, Seq: run})
 	}
-	e.unread[runKey{"a", maxUnread + 1}] = &unread{gone: 9}
-	e.boundUnread("a")
-	assert.Equal(t, map[uint64]bool{2: true}, gaveUp, "the oldest that has ended")
+	for run := range uint64(100) {
+		ends("never dropped", run+1, false)
+	}
+	for run := range uint64(maxUnread) {
+		ends("a", run+1, true)
+		ends("b", run+1, true)
+	}
+	assert.Empty(t, gaveUp)
+	ends("a", maxUnread+1, true)
+	assert.Equal(t, []uint64{1}, gaveUp, "the oldest")
+	e.onRead(runKey{"a", 1})
+	e.onRead(runKey{"a", 5})
+	ends("a", maxUnread+2, true)
+	assert.Equal(t, []uint64{1}, gaveUp, "one was read meanwhile")
+	ends("a", maxUnread+3, true)
+	assert.Equal(t, []uint64{1, 2}, gaveUp)
+	for run := range uint64(maxUnread) {
+		e.onRead(runKey{"b", run + 1})
+	}
+	assert.NotContains(t, e.waiting, "b", "nothing is kept of what was read")
 }

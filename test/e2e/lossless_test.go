@@ -114,7 +114,7 @@ func peak(t *testing.T, pid int) int {
 }
 
 // mostMemory is what a collector needs at most for 20 processes that write as fast as
-// they can, whatever the backend does; docs/keeper.md states it.
+// they can, whatever the backend does; docs/delivery.md states it.
 const mostMemory = 256 << 20
 
 func TestLossless_NothingIsMissingHoweverOftenTheCollectorIsKilled(t *testing.T) {
